@@ -1,0 +1,19 @@
+// Builds dist/ (JavaScript, types, source maps) from src/ for the package. The old dist/ is removed first, so that no file outlives its source.
+// Quiet on success: `npm pack` calls it, and its stdout belongs to npm's caller.
+import { spawnSync } from 'node:child_process';
+import { chmodSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+const bin = join(root, 'dist/surface/bin.js');
+
+rmSync(join(root, 'dist'), { recursive: true, force: true });
+const tsc = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')], { stdio: 'inherit' });
+if (tsc.status !== 0) process.exit(tsc.status ?? 1);
+
+// npm makes a bin executable on install; whoever links dist/ straight from a checkout needs it here.
+if (!readFileSync(bin, 'utf8').startsWith('#!/usr/bin/env node\n')) {
+  console.error('build: dist/surface/bin.js does not start with "#!/usr/bin/env node", so a shell could not run it. Next: make that the first line of src/surface/bin.ts.');
+  process.exit(1);
+}
+chmodSync(bin, 0o755);

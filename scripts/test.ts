@@ -1,0 +1,49 @@
+// `npm test [-- FILTER...]`: the type check, then every tests/**/*.test.ts whose path contains a filter (all, without one).
+// Invariant: exit code 0 only if the types check, at least one test file ran and none failed; what was skipped is named, with its reason.
+import { spawnSync } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+
+const started = performance.now();
+const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`;
+const root = join(import.meta.dirname, '..');
+process.chdir(root);
+
+const filters = process.argv.slice(2);
+const files = globSync('tests/**/*.test.ts')
+  .map((path) => path.replaceAll('\\', '/'))
+  .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+  .sort();
+if (files.length === 0) {
+  console.error(`test: no file tests/**/*.test.ts has a path that contains ${filters.map((filter) => `"${filter}"`).join(' or ')}`);
+  process.exit(1);
+}
+
+const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit'], { stdio: 'inherit' });
+if (tsc.status !== 0) {
+  console.error(`test: the type check failed, so no test was run (${seconds()})`);
+  process.exit(tsc.status ?? 1);
+}
+console.log(`types checked (${seconds()}), running ${files.length} test files`);
+
+const skipped: string[] = [];
+let failed = false;
+const events = run({ files, concurrency: 2 });
+events.on('test:fail', (event) => {
+  if (event.todo === undefined || event.todo === false) failed = true;
+});
+events.on('test:pass', ({ name, skip, file }) => {
+  if (skip === undefined || skip === false) return;
+  const where = file?.replace(root, '').replaceAll('\\', '/').replace(/^\//, '') ?? '';
+  skipped.push(`  ${where}: ${name}: ${typeof skip === 'string' && skip !== '' ? skip : 'no reason given'}`);
+});
+const output = events.compose(new spec());
+output.on('end', () => {
+  console.log(`skipped: ${skipped.length}`);
+  for (const line of skipped) console.log(line);
+  console.log(`total time: ${seconds()}`);
+  process.exitCode = failed ? 1 : 0;
+});
+output.pipe(process.stdout);

@@ -1,0 +1,106 @@
+// Time, as something passed in. The only file that touches Date.now and timers, so the whole system can run on a
+// clock that a test moves by hand.
+
+export type Clock = {
+  /** Milliseconds since 1970, by the wall. */
+  now(): number;
+  /** Milliseconds that never go back and do not jump; only differences mean something. */
+  monotonic(): number;
+  /** Calls `fn` once after `ms`. The returned function cancels it. A timer never keeps the process alive by itself unless `hold`. */
+  timer(ms: number, fn: () => void, hold?: boolean): () => void;
+};
+
+/** Longest delay setTimeout takes; beyond it Node fires at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  timer(ms, fn, hold = true) {
+    const handle = setTimeout(fn, Math.min(Math.max(ms, 0), TIMER_MAX_MS));
+    if (!hold) handle.unref();
+    return () => clearTimeout(handle);
+  },
+};
+
+/** Waits `ms`; rejects with the signal's reason when it is aborted first. */
+export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const cancel = clock.timer(ms, () => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    const onAbort = () => {
+      cancel();
+      reject(signal?.reason);
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** A clock that stands still until `advance` moves it; timers fire in order of their time. */
+export type ManualClock = Clock & {
+  /** Moves time on by `ms`, firing every timer on the way and letting promises settle between them. */
+  advance(ms: number): Promise<void>;
+  /** Jumps the wall clock without firing timers, as NTP or a resumed laptop does. */
+  jump(ms: number): void;
+  /** How many timers wait. */
+  readonly pending: number;
+};
+
+export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
+  let elapsed = 0;
+  let offset = startMs;
+  let nextId = 0;
+  const timers = new Map<number, { at: number; fn: () => void }>();
+  const settle = async () => {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  return {
+    now: () => offset + elapsed,
+    monotonic: () => elapsed,
+    timer(ms, fn) {
+      const id = nextId++;
+      timers.set(id, { at: elapsed + Math.max(ms, 0), fn });
+      return () => void timers.delete(id);
+    },
+    async advance(ms) {
+      const end = elapsed + ms;
+      await settle();
+      for (;;) {
+        const due = [...timers].filter(([, t]) => t.at <= end).sort((a, b) => a[1].at - b[1].at || a[0] - b[0])[0];
+        if (!due) break;
+        timers.delete(due[0]);
+        elapsed = Math.max(elapsed, due[1].at);
+        due[1].fn();
+        await settle();
+      }
+      elapsed = end;
+      await settle();
+    },
+    jump(ms) {
+      offset += ms;
+    },
+    get pending() {
+      return timers.size;
+    },
+  };
+}
+
+let lastIso = "";
+let lastIsoMs = NaN;
+
+/** ISO 8601 UTC with `Z` and milliseconds, the only form of time in records. The last one is remembered: a flush stamps hundreds alike. */
+export function iso(ms: number): string {
+  if (ms !== lastIsoMs) {
+    lastIso = new Date(ms).toISOString();
+    lastIsoMs = ms;
+  }
+  return lastIso;
+}
+
+/** Milliseconds of an ISO time; NaN when it is not one. */
+export function parseIso(text: string): number {
+  return Date.parse(text);
+}

@@ -1,0 +1,318 @@
+// Every record Pawl keeps: fields and indexes, declared once. This page is the file format, the SQL schema and the JSON
+// people read. Adding a field is safe (old records read it as null); renaming or removing one needs a migration.
+
+//   task ─┬─ step        one memoized effect of a round        task ─── dependency, tag   (arrays that are queried)
+//         ├─ wait        what a parked task waits for          batch ── item              (one line of a task list)
+//         ├─ transition  its history, hash-chained             worker ─ process           (a child's process group)
+//         ├─ output      what its commands wrote to stderr     decision, meta, op
+import type { Json } from "../base/json.ts";
+import type { Kind, Rec } from "../store/store.ts";
+
+export const STATUSES = ["pending", "in_progress", "waiting", "review", "completed", "failed", "cancelled"] as const;
+export type Status = (typeof STATUSES)[number];
+export const TERMINAL: ReadonlySet<Status> = new Set(["completed", "failed", "cancelled"]);
+/** Statuses in which a worker owns the task, when it has one. */
+export const HELD: ReadonlySet<Status> = new Set(["in_progress", "review"]);
+
+/** Why something failed, as it is kept: `code` is ours or the error's own, `cause` the message behind it. */
+export type Failure = { readonly message: string; readonly code?: string; readonly cause?: string; readonly permanent?: boolean; readonly details?: Json };
+
+export type Task = {
+  readonly id: number;
+  readonly key: string | null;
+  readonly queue: string;
+  readonly description: string;
+  readonly input: Json;
+  readonly status: Status;
+  readonly result: Json;
+  readonly error: Failure | null;
+  /** What the last review asked for; the next attempt reads it. */
+  readonly feedback: string | null;
+  /** Started executions, counted at the claim. */
+  readonly attempts: number;
+  readonly max_attempts: number;
+  /** How often it was taken from a dead worker with nothing recorded; bounds a task that kills its workers. */
+  readonly takeovers: number;
+  /** Reviews of this round that ended without a verdict. */
+  readonly reviews: number;
+  /** Steps belong to a round; a rejection, reset, reopen or fresh retry begins the next. */
+  readonly round: number;
+  /** Lower runs first. */
+  readonly priority: number;
+  readonly depends_on: readonly number[];
+  readonly parent_id: number | null;
+  readonly batch_id: string | null;
+  readonly tags: readonly string[];
+  /** Who judges the result; null: it is completed as it comes. */
+  readonly verifier: string | null;
+  /** Not before this time; null once it has passed. */
+  readonly run_at: string | null;
+  readonly deadline_at: string | null;
+  /** For one attempt; stands still while waiting. */
+  readonly timeout_ms: number | null;
+  readonly waiting_for: Json;
+  /** Derived: a worker may claim it now. Pending with its time come and all dependencies completed, or in review without an owner. */
+  readonly ready: boolean;
+  /** The next claim goes on with the attempt that a wait or a drain interrupted, and does not count. */
+  readonly continues: boolean;
+  /** Counts ownerships; every write of a worker carries it, so one that lost the task cannot write. */
+  readonly fence: number;
+  readonly worker: string | null;
+  readonly lease_expires_at: string | null;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly completed_at: string | null;
+  readonly updated_at: string;
+  readonly revision: number;
+};
+
+export type StepStatus = "started" | "completed" | "failed";
+export type Effect = "repeat" | "once";
+
+export type Step = {
+  readonly task_id: number;
+  readonly round: number;
+  /** Scope path, name and ordinal, or the explicit key. */
+  readonly key: string;
+  readonly name: string;
+  readonly status: StepStatus;
+  readonly effect: Effect;
+  readonly output: Json;
+  readonly error: Failure | null;
+  /** The attempt and the ownership it was recorded in: a failure is replayed within its attempt only. */
+  readonly attempt: number;
+  readonly fence: number;
+  /** How often it was started; an answer about an unknown effect is valid for one start only. */
+  readonly start: number;
+  readonly input_hash: string | null;
+  readonly input: Json;
+  /** Survives a new round: declared `keep`, or `once` and not `redo`. */
+  readonly kept: boolean;
+  readonly started_at: string;
+  readonly ended_at: string | null;
+};
+
+export type WaitKind = "decision" | "timer";
+export type Wait = {
+  readonly task_id: number;
+  readonly round: number;
+  /** The step that waits. */
+  readonly key: string;
+  readonly kind: WaitKind;
+  readonly status: "open" | "settled" | "withdrawn";
+  readonly due_at: string | null;
+  readonly decision_id: string | null;
+  readonly created_at: string;
+  readonly settled_at: string | null;
+};
+
+export type DecisionKind = "unknown_effect" | "step_changed" | "review" | "approval" | "question";
+export type DecisionStatus = "open" | "approved" | "denied" | "answered" | "expired" | "withdrawn";
+export type Decision = {
+  readonly id: string;
+  readonly task_id: number | null;
+  readonly kind: DecisionKind;
+  readonly status: DecisionStatus;
+  /** What is asked, in one sentence. */
+  readonly question: string;
+  /** The answers that make sense, each with what it does. */
+  readonly options: Json;
+  /** Exactly what the decision is about: arguments, outputs, the difference of inputs. */
+  readonly details: Json;
+  readonly round: number | null;
+  readonly step_key: string | null;
+  /** The start of the step it is valid for. */
+  readonly step_start: number | null;
+  readonly answer: string | null;
+  readonly value: Json;
+  readonly reason: string | null;
+  readonly asked_by: string;
+  readonly settled_by: string | null;
+  readonly created_at: string;
+  readonly settled_at: string | null;
+  readonly expires_at: string | null;
+};
+
+export type Transition = {
+  readonly task_id: number;
+  readonly seq: number;
+  readonly at: string;
+  readonly actor: string;
+  readonly event: string;
+  readonly from_status: Status | null;
+  readonly to_status: Status | null;
+  readonly reason: string | null;
+  readonly details: Json;
+  readonly hash: string;
+};
+
+export type Batch = {
+  readonly id: string;
+  /** The real path of the list it was made from; null when made by a program. */
+  readonly source: string | null;
+  readonly queue: string;
+  readonly executor: Json;
+  readonly verifier: Json;
+  readonly limits: Json;
+  /** The worker that runs it now, or ran it last. */
+  readonly worker: string | null;
+  readonly tokens: number;
+  readonly context_clears: Json;
+  readonly created_at: string;
+  readonly updated_at: string;
+};
+
+/** One line of a batch's list: what makes an import happen once, however often it is repeated. */
+export type Item = { readonly batch_id: string; readonly key: string; readonly name: string; readonly task_id: number; readonly position: number; readonly removed: boolean };
+
+export type WorkerRecord = {
+  readonly id: string;
+  readonly label: string;
+  readonly host: string;
+  readonly boot_id: string;
+  readonly pid: number;
+  readonly lock_path: string | null;
+  readonly lock_dev: number | null;
+  readonly lock_ino: number | null;
+  readonly started_at: string;
+  readonly seen_at: string;
+};
+
+/** A process group a worker started, recorded before its command begins, so that a takeover can end it. */
+export type ProcessRecord = {
+  readonly worker: string;
+  readonly pid: number;
+  readonly task_id: number;
+  readonly fence: number;
+  readonly boot_id: string;
+  /** Clock ticks after boot (field 22 of /proc/PID/stat): tells the process from a later one with its number. */
+  readonly start_time: string;
+  readonly started_at: string;
+};
+
+/** What a command wrote to stderr, and how it ended. */
+export type Output = {
+  readonly task_id: number;
+  readonly fence: number;
+  readonly part: string;
+  readonly command: string;
+  readonly stderr: string;
+  readonly stdout: string | null;
+  readonly exit_code: number | null;
+  readonly signal: string | null;
+  readonly details: Json;
+  readonly at: string;
+};
+
+const TASK: Kind = {
+  name: "task",
+  fields: {
+    id: "integer", key: "text", queue: "text", description: "text", input: "json", status: "text", result: "json", error: "json",
+    feedback: "text", attempts: "integer", max_attempts: "integer", takeovers: "integer", reviews: "integer", round: "integer",
+    priority: "integer", depends_on: "json", parent_id: "integer", batch_id: "text", tags: "json", verifier: "text", run_at: "text",
+    deadline_at: "text", timeout_ms: "integer", waiting_for: "json", ready: "boolean", continues: "boolean", fence: "integer",
+    worker: "text", lease_expires_at: "text", created_at: "text", started_at: "text", completed_at: "text", updated_at: "text", revision: "integer",
+  },
+  key: ["id"],
+  assign: "",
+  indexes: {
+    key: { fields: ["key"], unique: true, notNull: ["key"] },
+    status: { fields: ["status"] },
+    batch: { fields: ["batch_id", "status"], notNull: ["batch_id"] },
+    // What a worker may take, in the order it takes it. Reviews apart: a worker without their verifier leaves them.
+    due: { fields: ["queue", "batch_id", "priority"], where: { ready: true, status: "pending" } },
+    review: { fields: ["queue", "batch_id", "verifier", "priority"], where: { ready: true, status: "review" } },
+    // What the sweep looks at. Each holds only the few tasks it may concern.
+    delayed: { fields: ["run_at"], where: { status: "pending" }, notNull: ["run_at"] },
+    blocked: { fields: ["run_at"], where: { status: "pending", ready: false } },
+    deadline: { fields: ["status", "deadline_at"], notNull: ["deadline_at"] },
+    lease: { fields: ["lease_expires_at"], notNull: ["lease_expires_at"] },
+    owner: { fields: ["worker"], notNull: ["worker"] },
+    parent: { fields: ["parent_id"], notNull: ["parent_id"] },
+  },
+};
+
+export const KINDS: readonly Kind[] = [
+  TASK,
+  { name: "dependency", fields: { task_id: "integer", depends_on_id: "integer" }, key: ["task_id", "depends_on_id"], indexes: { dependents: { fields: ["depends_on_id"] } } },
+  { name: "tag", fields: { tag: "text", task_id: "integer" }, key: ["tag", "task_id"], indexes: {} },
+  {
+    name: "step",
+    fields: {
+      task_id: "integer", round: "integer", key: "text", name: "text", status: "text", effect: "text", output: "json", error: "json", attempt: "integer",
+      fence: "integer", start: "integer", input_hash: "text", input: "json", kept: "boolean", started_at: "text", ended_at: "text",
+    },
+    key: ["task_id", "round", "key"],
+    indexes: {},
+  },
+  {
+    name: "wait",
+    fields: { task_id: "integer", round: "integer", key: "text", kind: "text", status: "text", due_at: "text", decision_id: "text", created_at: "text", settled_at: "text" },
+    key: ["task_id", "round", "key"],
+    indexes: { due: { fields: ["due_at"], where: { status: "open" }, notNull: ["due_at"] }, decision: { fields: ["decision_id"], notNull: ["decision_id"] } },
+  },
+  {
+    name: "decision",
+    fields: {
+      id: "text", task_id: "integer", kind: "text", status: "text", question: "text", options: "json", details: "json", round: "integer", step_key: "text",
+      step_start: "integer", answer: "text", value: "json", reason: "text", asked_by: "text", settled_by: "text", created_at: "text", settled_at: "text", expires_at: "text",
+    },
+    key: ["id"],
+    assign: "d",
+    indexes: {
+      status: { fields: ["status", "created_at"] },
+      task: { fields: ["task_id", "created_at"], notNull: ["task_id"] },
+      expires: { fields: ["expires_at"], where: { status: "open" }, notNull: ["expires_at"] },
+    },
+  },
+  {
+    name: "transition",
+    fields: { task_id: "integer", seq: "integer", at: "text", actor: "text", event: "text", from_status: "text", to_status: "text", reason: "text", details: "json", hash: "text" },
+    key: ["task_id", "seq"],
+    indexes: {},
+    chain: { group: "task_id", order: "seq" },
+  },
+  {
+    name: "batch",
+    fields: {
+      id: "text", source: "text", queue: "text", executor: "json", verifier: "json", limits: "json", worker: "text", tokens: "integer",
+      context_clears: "json", created_at: "text", updated_at: "text",
+    },
+    key: ["id"],
+    indexes: { source: { fields: ["source", "created_at"], notNull: ["source"] }, created: { fields: ["created_at"] } },
+  },
+  {
+    name: "item",
+    fields: { batch_id: "text", key: "text", name: "text", task_id: "integer", position: "integer", removed: "boolean" },
+    key: ["batch_id", "key"],
+    indexes: { position: { fields: ["batch_id", "position"] }, task: { fields: ["task_id"] } },
+  },
+  {
+    name: "worker",
+    fields: {
+      id: "text", label: "text", host: "text", boot_id: "text", pid: "integer", lock_path: "text", lock_dev: "integer", lock_ino: "integer",
+      started_at: "text", seen_at: "text",
+    },
+    key: ["id"],
+    indexes: {},
+  },
+  {
+    name: "process",
+    fields: { worker: "text", pid: "integer", task_id: "integer", fence: "integer", boot_id: "text", start_time: "text", started_at: "text" },
+    key: ["worker", "pid"],
+    indexes: { task: { fields: ["task_id"] } },
+  },
+  {
+    name: "output",
+    fields: { task_id: "integer", fence: "integer", part: "text", command: "text", stderr: "text", stdout: "text", exit_code: "integer", signal: "text", details: "json", at: "text" },
+    key: ["task_id", "fence", "part"],
+    indexes: {},
+  },
+  { name: "meta", fields: { name: "text", value: "json" }, key: ["name"], indexes: {} },
+  { name: "op", fields: { id: "text", at: "text" }, key: ["id"], indexes: { at: { fields: ["at"] } } },
+];
+
+/** Reads a stored record as its noun. The store checked every field when it was written. */
+export function asTask(record: Rec): Task {
+  return record as unknown as Task;
+}

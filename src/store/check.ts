@@ -1,0 +1,81 @@
+// What all stores refuse alike, at the border of `commit`: values that one of them could not hold, wrong types, unknown
+// kinds. A store calls this once for each put, so that the same change is good or bad everywhere.
+import { PawlError } from "../base/errors.ts";
+import { checkJson, checkText, type Json } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { FieldType, Key, Kind, Model, Rec } from "./store.ts";
+
+export type Kinds = ReadonlyMap<string, Kind>;
+
+export function kindsOf(model: Model): Kinds {
+  return new Map(model.kinds.map((kind) => [kind.name, kind]));
+}
+
+export function kindOf(kinds: Kinds, name: string): Kind {
+  const kind = kinds.get(name);
+  if (!kind) throw new PawlError("internal", `There is no kind of record called "${name}".`);
+  return kind;
+}
+
+/** Throws `value_refused` when a field does not fit its declared type or no store could hold it. */
+export function checkField(kind: Kind, field: string, value: Json): void {
+  if (value === null) return;
+  const type: FieldType = kind.fields[field] ?? "json";
+  switch (type) {
+    case "text":
+      if (typeof value !== "string") throw mismatch(kind, field, type, value);
+      if (value.length > LIMITS.textBytes) throw tooLong(kind, field, LIMITS.textBytes, "characters");
+      return checkText(value, `${kind.name}.${field}`);
+    case "integer":
+      if (!Number.isSafeInteger(value)) throw mismatch(kind, field, type, value);
+      return;
+    case "real":
+      if (typeof value !== "number" || !Number.isFinite(value)) throw mismatch(kind, field, type, value);
+      return;
+    case "boolean":
+      if (typeof value !== "boolean") throw mismatch(kind, field, type, value);
+      return;
+    case "json":
+      if (checkJson(value, `${kind.name}.${field}`) > LIMITS.valueBytes) throw tooLong(kind, field, LIMITS.valueBytes, "bytes");
+  }
+}
+
+function mismatch(kind: Kind, field: string, type: FieldType, value: Json): PawlError {
+  const shown = JSON.stringify(value)?.slice(0, 60);
+  return new PawlError("value_refused", `${kind.name}.${field} must be ${type}, not ${shown}.`, { details: { kind: kind.name, field } });
+}
+
+function tooLong(kind: Kind, field: string, max: number, unit: string): PawlError {
+  return new PawlError("value_refused", `${kind.name}.${field} is longer than ${max} ${unit}, the most a record may hold.`, {
+    next: "Write large values to a file and keep its path.",
+    details: { kind: kind.name, field },
+  });
+}
+
+/** Checks every field of a put; `undefined` members are treated as absent by the stores. */
+export function checkFields(kind: Kind, fields: { readonly [field: string]: unknown }): void {
+  for (const field in fields) {
+    const value = fields[field];
+    if (value !== undefined) checkField(kind, field, value as Json);
+  }
+}
+
+/** The key of a record as one string that is equal exactly for equal keys. */
+export function keyText(key: Key): string {
+  return typeof key === "object" ? key.join("\u0001") : String(key);
+}
+
+/** The key of a record, in the form `get` takes. */
+export function keyOf(kind: Kind, record: Rec): Key {
+  if (kind.key.length === 1) return record[kind.key[0] as string] as string | number;
+  return kind.key.map((field) => record[field] as string | number);
+}
+
+/** The key's values as a list, checked against the kind. */
+export function keyParts(kind: Kind, key: Key): readonly (string | number)[] {
+  const parts = typeof key === "object" ? key : [key];
+  if (parts.length !== kind.key.length) {
+    throw new PawlError("internal", `A key of ${kind.name} has ${kind.key.length} parts (${kind.key.join(", ")}), not ${parts.length}.`);
+  }
+  return parts;
+}
