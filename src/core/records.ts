@@ -223,7 +223,7 @@ const TASK: Kind = {
     due: { fields: ["queue", "batch_id", "priority"], where: { ready: true, status: "pending" } },
     review: { fields: ["queue", "batch_id", "verifier", "priority"], where: { ready: true, status: "review" } },
     // What the sweep looks at. Each holds only the few tasks it may concern.
-    delayed: { fields: ["run_at"], where: { status: "pending" }, notNull: ["run_at"] },
+    delayed: { fields: ["run_at"], notNull: ["run_at"] },
     blocked: { fields: ["run_at"], where: { status: "pending", ready: false } },
     deadline: { fields: ["status", "deadline_at"], notNull: ["deadline_at"] },
     lease: { fields: ["lease_expires_at"], notNull: ["lease_expires_at"] },

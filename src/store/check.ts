@@ -17,10 +17,15 @@ export function kindOf(kinds: Kinds, name: string): Kind {
   return kind;
 }
 
+/** The declared type of a field; an unknown one ("constructor" among them) holds any JSON. */
+export function fieldType(kind: Kind, field: string): FieldType {
+  return Object.hasOwn(kind.fields, field) ? kind.fields[field]! : "json";
+}
+
 /** Throws `value_refused` when a field does not fit its declared type or no store could hold it. */
 export function checkField(kind: Kind, field: string, value: Json): void {
   if (value === null) return;
-  const type: FieldType = kind.fields[field] ?? "json";
+  const type = fieldType(kind, field);
   switch (type) {
     case "text":
       if (typeof value !== "string") throw mismatch(kind, field, type, value);

@@ -36,22 +36,15 @@ class MemoryStore implements Store {
 
   async commit(changes: readonly Change[]): Promise<Result[]> {
     const tables = this.#open();
-    const now = this.clock.now();
-    const results = changes.map((change) => tables.apply(change, now, []));
-    tables.keep();
-    this.#tell();
-    return results;
+    return this.#write((now) => changes.map((change) => tables.apply(change, now, [])), (results) => results.some(({ ok }) => ok));
   }
 
   async claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {
     const tables = this.#open();
-    const now = this.clock.now();
-    const change = decide(tables.due(order), now);
-    if (!change) return null;
-    const result = tables.apply(change, now, []);
-    tables.keep();
-    this.#tell();
-    return result;
+    return this.#write((now) => {
+      const change = decide(tables.due(order), now);
+      return change && tables.apply(change, now, []);
+    }, (result) => result !== null && result.ok);
   }
 
   watch(listener: () => void): () => void {
@@ -69,7 +62,22 @@ class MemoryStore implements Store {
     return this.#tables;
   }
 
+  /** Runs `work`, whose writes are kept together, or taken back together when it throws; tells of it when it `wrote`. */
+  #write<T>(work: (now: number) => T, wrote: (result: T) => boolean): T {
+    const tables = this.#open();
+    try {
+      const result = work(this.clock.now());
+      tables.keep();
+      if (wrote(result)) setImmediate(() => this.#tell());
+      return result;
+    } catch (error) {
+      tables.undo();
+      throw error;
+    }
+  }
+
+  /** Whoever listens by now: not a listener that left, or a store that closed, since the write. */
   #tell(): void {
-    for (const listener of this.#listeners) setImmediate(listener);
+    for (const listener of [...this.#listeners]) if (this.#listeners.has(listener)) listener();
   }
 }

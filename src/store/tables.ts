@@ -68,8 +68,9 @@ export class Tables {
       return state.rows.slice(from, to, order.limit, query.reverse ?? false);
     });
     const fields = [...order.order, ...table.kind.key];
-    if (order.queries.length > 1) found.sort((a, b) => compareBy(fields, a.rec, b.rec));
-    return found.slice(0, order.limit).map((row) => row.rec);
+    // Several queries may find the same record.
+    const rows = order.queries.length > 1 ? [...new Set(found)].sort((a, b) => compareBy(fields, a.rec, b.rec)) : found;
+    return rows.slice(0, order.limit).map((row) => row.rec);
   }
 
   /** All records of a kind in key order. */
@@ -211,8 +212,8 @@ export class Tables {
       effects.push({ kind: put.kind, key: put.key, delete: true });
       return null;
     }
-    if ("set" in put) return this.#set(table, put.key, resolve(put.set, ids), index, effects);
-    let fields = resolve(put.record, ids);
+    if ("set" in put) return this.#set(table, put.key, resolve(table.kind, put.set, ids), index, effects);
+    let fields = resolve(table.kind, put.record, ids);
     const id = assignedId(table, fields);
     if (id !== undefined) {
       fields = { ...fields, [table.kind.key[0]!]: id };
@@ -222,12 +223,13 @@ export class Tables {
     if (chain) fields = this.#model.seal(table.heads.get(fields[chain.group]!) ?? null, fields);
     checkFields(table.kind, fields);
     const record = freeze({ ...emptyOf(table.kind), ...fields });
+    checkKey(table.kind, record);
     const key = idOf(table.kind, keyOf(table.kind, record));
     const taken = takenBy(table, record, key);
     if (taken) return { on: "put", index, kind: table.kind.name, record: taken };
     countId(table, record);
     this.#write(table, key, record, true);
-    effects.push({ kind: table.kind.name, record: compact(record) });
+    effects.push({ kind: table.kind.name, record: compact(table.kind, record) });
     return null;
   }
 
@@ -237,6 +239,7 @@ export class Tables {
     if (!before) return { on: "put", index, kind: table.kind.name, record: null };
     checkFields(table.kind, set);
     const next = freeze({ ...before, ...set });
+    if (table.kind.key.some((field) => next[field] !== before[field])) throw new PawlError("internal", `A set cannot change the key of ${table.kind.name} ${keyText(key)}.`);
     const taken = takenBy(table, next, id);
     if (taken) return { on: "put", index, kind: table.kind.name, record: taken };
     this.#write(table, id, next, true);
@@ -275,10 +278,10 @@ export function emptyOf(kind: Kind): Rec {
   return empty;
 }
 
-/** Without its null fields, which `emptyOf` brings back: half the bytes of a journal. */
-export function compact(record: Rec): Rec {
+/** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. */
+export function compact(kind: Kind, record: Rec): Rec {
   const result: { [field: string]: Json } = {};
-  for (const field in record) if (record[field] !== null) result[field] = record[field] as Json;
+  for (const field in record) if (record[field] !== null || !Object.hasOwn(kind.fields, field)) result[field] = record[field] as Json;
   return result;
 }
 
@@ -300,15 +303,30 @@ function countId(table: Table, record: Rec): void {
   if (Number.isSafeInteger(n) && n >= table.nextId) table.nextId = n + 1;
 }
 
-/** `{ $new: i }` replaced by the id that put i got, `undefined` members dropped. */
-function resolve(fields: Fields, ids: readonly (string | number | undefined)[]): Rec {
+/** A record without its whole key could never be found again. */
+function checkKey(kind: Kind, record: Rec): void {
+  for (const field of kind.key) if ((record[field] ?? null) === null) throw new PawlError("value_refused", `A ${kind.name} needs its key: ${field} is missing.`);
+}
+
+/**
+ * `{ $new: i }` replaced by the id that put i got, `undefined` members dropped. Only a text or integer can be an id; in
+ * a json field the same object is somebody's value.
+ */
+function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | undefined)[]): Rec {
   const result: { [field: string]: Json } = {};
   for (const field in fields) {
     const value = fields[field];
     if (value === undefined) continue;
-    result[field] = isNewId(value) ? (ids[value.$new] as string | number) : (value as Json);
+    const type = kind.fields[field];
+    result[field] = isNewId(value) && (type === "text" || type === "integer") ? newId(value, ids) : (value as Json);
   }
   return result;
+}
+
+function newId(value: NewId, ids: readonly (string | number | undefined)[]): string | number {
+  const id = ids[value.$new];
+  if (id === undefined) throw new PawlError("internal", `Put ${value.$new} of this change was assigned no id before it was named by $new.`);
+  return id;
 }
 
 /** True for `{ $new: i }`. */

@@ -2,6 +2,7 @@
 // made into these; the worker itself never asks which it has.
 import type { Json } from "../base/json.ts";
 import type { Output, Task } from "../core/records.ts";
+import type { TaskContext } from "./context.ts";
 
 /** What an executor is handed besides the task. */
 export type Attempt = {
@@ -9,6 +10,8 @@ export type Attempt = {
   readonly signal: AbortSignal;
   /** The same for every attempt of a round; pass it to services that can recognise a repeated request. */
   readonly idempotencyKey: string;
+  /** Steps, scopes and waits. */
+  readonly context: TaskContext;
   /** Makes a child process known to the state, durably, so that a takeover can end it. Called before its command begins. */
   recordProcess(child: { pid: number; startTime: string; bootId: string }): Promise<void>;
   forgetProcess(pid: number): Promise<void>;

@@ -1,0 +1,64 @@
+// Which tasks a worker takes, and in what order: priority, then id, over the queues and batches it works, reviews included
+// when it has their verifier. The store reads and locks; the rule here decides; claim and history are one change.
+import { PawlError } from "../base/errors.ts";
+import type { Change, ClaimOrder, Guard, Put, Query } from "../store/store.ts";
+import { Committer } from "./committer.ts";
+import { asTask, type Task } from "./records.ts";
+import { claim, claimReview, expire, pastDeadline } from "./task.ts";
+
+/** Where a worker looks: one queue of one batch, or (null) of the tasks outside batches. */
+export type Lane = { readonly queue: string; readonly batch_id: string | null };
+
+export type ClaimRequest = {
+  readonly lanes: readonly Lane[];
+  /** Take reviews of tasks that name this verifier. */
+  readonly verifier: string | null;
+  /** This task only, wherever it is, if it is due. */
+  readonly only?: number;
+  readonly limit: number;
+  readonly worker: string;
+  readonly leaseMs: number;
+  /** For history; the worker id unless a person claims. */
+  readonly actor?: string;
+};
+
+/** Claims up to `limit` tasks in one change. A due task whose deadline has passed is failed instead, and not returned. */
+export async function claimDue(committer: Committer, request: ClaimRequest): Promise<Task[]> {
+  let claimed: Task[] = [];
+  const result = await committer.claim(orderOf(request), (records, now) => {
+    claimed = [];
+    const outcomes = records.map(asTask).filter((task) => task.ready).map((task) => {
+      const by = { actor: request.actor ?? request.worker, now };
+      if (pastDeadline(task, now)) return expire(task, by, []);
+      const outcome = task.status === "review" ? claimReview(task, request.worker, request.leaseMs, by) : claim(task, request.worker, request.leaseMs, by);
+      claimed.push(outcome.task);
+      return outcome;
+    });
+    return outcomes.length === 0 ? null : merge(outcomes.map((outcome) => outcome.change));
+  });
+  if (result === null) return [];
+  if (result.ok) return claimed;
+  // The rule saw the records inside the transaction: nothing can have changed under it.
+  throw "error" in result ? result.error : new PawlError("internal", "A claim conflicted with itself.");
+}
+
+function orderOf(request: ClaimRequest): ClaimOrder {
+  if (request.only !== undefined) return { kind: "task", queries: [{ equals: { id: request.only } }], order: [], limit: 1 };
+  const queries = request.lanes.flatMap((lane): Query[] => {
+    const due: Query = { index: "due", equals: { queue: lane.queue, batch_id: lane.batch_id } };
+    if (request.verifier === null) return [due];
+    return [due, { index: "review", equals: { queue: lane.queue, batch_id: lane.batch_id, verifier: request.verifier } }];
+  });
+  return { kind: "task", queries, order: ["priority"], limit: request.limit };
+}
+
+/** Several changes as one, all or nothing. They must not use `$new`. */
+export function merge(changes: readonly Change[]): Change {
+  const guards: Guard[] = [];
+  const puts: Put[] = [];
+  for (const change of changes) {
+    guards.push(...(change.guards ?? []));
+    puts.push(...change.puts);
+  }
+  return { guards, puts };
+}

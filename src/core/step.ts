@@ -1,0 +1,150 @@
+// A step is one memoized effect inside a task: recorded when done, never run again in its round. This file holds how steps
+// are named, and what to do about one that has a record already; the running is in worker/context.ts.
+
+//   (none) ── repeat: run, record ──────────────────────────▶ completed | failed
+//   (none) ── once: record the start, run, record ──────────▶ completed | failed (only by NotDone: the effect did not happen)
+//   started, no live run: outcome unknown ── check / a person ─▶ completed | started again | failed
+//
+// Invariants: two steps that could be mistaken for one another on a replay are refused on the first run (ambiguous_step),
+// never swapped silently; a failure is replayed within its attempt, a completion within its round (and beyond, when kept).
+import { iso } from "../base/clock.ts";
+import { PawlError } from "../base/errors.ts";
+import { fingerprint, sha256, type Json } from "../base/json.ts";
+import type { Change, Fields, Guard, Put } from "../store/store.ts";
+import type { Effect, Failure, Step, Task } from "./records.ts";
+
+/** Throw this from a step with `effect: "once"` when its effect certainly did not happen: it may then be tried again. */
+export class NotDone extends Error {
+  override readonly name = "NotDone";
+}
+
+/** Names the steps of one scope. In flight together once, no name may come twice without a key: their order is luck. */
+export class Scope {
+  readonly path: string;
+  readonly #used: Map<string, number> = new Map();
+  readonly #open: Set<string> = new Set();
+  #inFlight = 0;
+  #overlapped = false;
+
+  constructor(path = "") {
+    this.path = path;
+  }
+
+  /** The key of the next step called `name`; `leave` must be called when it has settled. */
+  enter(name: string): string {
+    const seen = this.#used.get(name) ?? 0;
+    if (this.#inFlight > 0) this.#overlapped = true;
+    if (seen > 0 && this.#overlapped) throw ambiguous(this.path, name);
+    this.#used.set(name, seen + 1);
+    this.#inFlight++;
+    return `${this.path}${name}${seen === 0 ? "" : `#${seen + 1}`}`;
+  }
+
+  leave(): void {
+    this.#inFlight--;
+  }
+
+  /** A scope inside this one. A second of the same name is its next ordinal once the first is closed, and an error before. */
+  child(name: string): Scope {
+    if (this.#open.has(name)) {
+      throw new PawlError("ambiguous_step", `Two scopes called "${name}" are open at once in ${this.path || "the task"}: their steps could not be told apart.`, {
+        next: `Give each branch its own name, such as scope(\`${name}-\${i}\`).`,
+      });
+    }
+    this.#open.add(name);
+    const seen = this.#used.get(`${name}/`) ?? 0;
+    this.#used.set(`${name}/`, seen + 1);
+    return new Scope(`${this.path}${name}${seen === 0 ? "" : `#${seen + 1}`}/`);
+  }
+
+  close(name: string): void {
+    this.#open.delete(name);
+  }
+}
+
+function ambiguous(path: string, name: string): PawlError {
+  return new PawlError("ambiguous_step", `The step "${name}" comes a second time in ${path ? `the scope ${path}` : "a scope"} whose steps ran side by side: on a replay the two could swap results.`, {
+    next: `Give it a key of its own: step("${name}", { key: … }, fn), or run each branch in its own scope.`,
+    details: { name, path },
+  });
+}
+
+/** The key a step names itself; it replaces scope and ordinal. */
+export function explicitKey(name: string, key: string): string {
+  return `${name}@${key}`;
+}
+
+export function checkStepName(name: unknown): void {
+  if (typeof name !== "string" || name === "" || name.length > 200 || /[\u0000-\u001f/#@]/.test(name)) {
+    throw new PawlError("usage", `A step's name must be 1 to 200 characters without / # @ and control characters, not ${JSON.stringify(name)}.`);
+  }
+}
+
+/** Stable for every attempt of a round, different between rounds, steps, tasks and states. */
+export function idempotencyKey(stateId: string, taskId: number, round: number, key: string): string {
+  return `pawl-${sha256(`${stateId}/${taskId}/${round}/${key}`, 32)}`;
+}
+
+/** The record that counts for a step now: of this round, or the newest kept one of an earlier round. */
+export function recordOf(steps: readonly Step[], round: number, key: string): Step | null {
+  let found: Step | null = null;
+  for (const step of steps) {
+    if (step.key !== key || step.round > round) continue;
+    if (step.round !== round && !step.kept) continue;
+    if (!found || step.round > found.round) found = step;
+  }
+  return found;
+}
+
+/** What a replay does about a step. */
+export type Replay =
+  | { readonly do: "run" }
+  | { readonly do: "output"; readonly output: Json }
+  | { readonly do: "throw"; readonly error: Failure }
+  /** The declared input is not the one its record was made with. */
+  | { readonly do: "changed"; readonly step: Step }
+  /** It was started and nothing was recorded: it may or may not have happened. */
+  | { readonly do: "unknown"; readonly step: Step };
+
+/** Decides from the record of a step. `inputHash` is null when the step declares no input. */
+export function replay(step: Step | null, task: Task, inputHash: string | null): Replay {
+  if (!step) return { do: "run" };
+  if (inputHash !== null && step.input_hash !== null && step.input_hash !== inputHash && step.status !== "failed") return { do: "changed", step };
+  if (step.status === "completed") return { do: "output", output: step.output };
+  if (step.status === "started") return { do: "unknown", step };
+  return step.attempt === task.attempts && step.error ? { do: "throw", error: step.error } : { do: "run" };
+}
+
+export type StepPlan = { readonly key: string; readonly name: string; readonly effect: Effect; readonly kept: boolean; readonly input: Json; readonly inputHash: string | null };
+
+/** Its input as it is fingerprinted; null when none is declared. */
+export function hashInput(input: Json | undefined): string | null {
+  return input === undefined ? null : fingerprint(input);
+}
+
+/** Every write of a step carries the fence: a worker that lost the task cannot record anything. */
+export function fenceGuard(task: Task): Guard {
+  return { kind: "task", key: task.id, is: { fence: task.fence } };
+}
+
+/** The intent of a `once` step, durable before the effect starts. */
+export function startStep(task: Task, plan: StepPlan, start: number, now: number, settled: readonly Put[] = []): Change {
+  return { guards: [fenceGuard(task)], puts: [{ kind: "step", record: { ...base(task, plan, start, now), status: "started" } }, ...settled] };
+}
+
+/** The outcome of a step, in one write. */
+export function endStep(task: Task, plan: StepPlan, start: number, startedAt: number, outcome: { output: Json } | { error: Failure }, now: number, settled: readonly Put[] = []): Change {
+  const end = "error" in outcome ? { status: "failed", error: outcome.error as unknown as Json } : { status: "completed", output: outcome.output };
+  return { guards: [fenceGuard(task)], puts: [{ kind: "step", record: { ...base(task, plan, start, startedAt), ...end, ended_at: iso(now) } }, ...settled] };
+}
+
+function base(task: Task, plan: StepPlan, start: number, startedAt: number): Fields {
+  const fields: { [field: string]: Json } = {
+    task_id: task.id, round: task.round, key: plan.key, name: plan.name, effect: plan.effect, attempt: task.attempts, fence: task.fence, start, kept: plan.kept, started_at: iso(startedAt),
+  };
+  if (plan.inputHash !== null) {
+    fields["input_hash"] = plan.inputHash;
+    fields["input"] = plan.input;
+  }
+  return fields;
+}

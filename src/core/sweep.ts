@@ -1,0 +1,154 @@
+// The sweep applies, to the whole state, the rules that need nobody's call: dead owners, passed deadlines, waits whose time
+// has come, tasks whose start has come or whose dependencies are done. It runs at open, at claims and when idle, and is a
+// repair as well: whatever a crash left half followed, it follows. Several may run at once; every write is guarded.
+import { iso, parseIso } from "../base/clock.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { Query, Rec } from "../store/store.ts";
+import { Committer, settle } from "./committer.ts";
+import { settleDue } from "./decision.ts";
+import { deriveReady, followDependents, shouldBeReady } from "./dependency.ts";
+import { asTask, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
+import { expire, move, takeOver } from "./task.ts";
+import { closingOf } from "./tasks.ts";
+
+/** What only this host can tell of workers, handed in so that the rules stay free of processes. */
+export type Evidence = {
+  /** "dead": proven by its kernel lock. "alive": its lock is held. "unknown": only its lease counts. */
+  ownerState(worker: WorkerRecord | null, workerId: string): "dead" | "alive" | "unknown";
+  /** Ends what a dead worker left running; resolves when it is gone. */
+  endProcesses(processes: readonly ProcessRecord[]): Promise<void>;
+  /** Its record is gone: what it left on this host may go too. */
+  forget(worker: WorkerRecord): void;
+};
+
+/** How much one sweep looks at: bounds its time; the next goes on. */
+const PAGE = 500;
+
+const OPEN: readonly Status[] = ["pending", "in_progress", "waiting", "review"];
+
+/** Applies the rules once. `full` also looks at every blocked task and at old bookkeeping (at open and when idle). Returns how many tasks moved. */
+export async function sweep(committer: Committer, evidence: Evidence, actor: string, full: boolean): Promise<number> {
+  const now = committer.store.clock.now();
+  const moved = [await takeOverDead(committer, evidence, actor), await expirePast(committer, actor, now), await settleWaits(committer, actor, now), await startDelayed(committer, actor, now)];
+  if (full) moved.push(await repairBlocked(committer, actor), await forgetOperations(committer, now));
+  return moved.reduce((sum, n) => sum + n, 0);
+}
+
+/** When something next happens by itself (ms), or null: the moment for the next sweep. */
+export async function nextInstant(committer: Committer): Promise<number | null> {
+  const soonest = async (kind: string, query: Query, field: string) => {
+    const [rec] = await committer.store.list(kind, { ...query, limit: 1 });
+    return rec ? parseIso(rec[field] as string) : Infinity;
+  };
+  const instants = await Promise.all([
+    soonest("task", { index: "lease" }, "lease_expires_at"),
+    soonest("task", { index: "delayed" }, "run_at"),
+    soonest("wait", { index: "due" }, "due_at"),
+    ...OPEN.map((status) => soonest("task", { index: "deadline", equals: { status } }, "deadline_at")),
+  ]);
+  const next = Math.min(...instants);
+  return next === Infinity ? null : next;
+}
+
+/** Tasks of workers that are dead, or silent beyond their lease with nothing to show that they live. */
+async function takeOverDead(committer: Committer, evidence: Evidence, actor: string): Promise<number> {
+  const workers = (await committer.store.list("worker", { limit: PAGE })) as unknown as WorkerRecord[];
+  let moved = 0;
+  for (const worker of workers) {
+    if (evidence.ownerState(worker, worker.id) === "dead") moved += await buryWorker(committer, evidence, worker, actor);
+  }
+  const late = await committer.store.list("task", { index: "lease", to: iso(committer.store.clock.now()), limit: PAGE });
+  for (const task of late.map(asTask)) {
+    const worker = workers.find((w) => w.id === task.worker) ?? null;
+    if (evidence.ownerState(worker, task.worker ?? "") === "alive" && !overdue(task, committer.store.clock.now())) continue;
+    moved += await takeOne(committer, task, actor, `its lease ran out ${task.lease_expires_at}`);
+  }
+  return moved;
+}
+
+/** A silent owner that lives keeps its task until the attempt's time-out, counted from the lease it last renewed. */
+function overdue(task: Task, now: number): boolean {
+  return task.timeout_ms !== null && task.lease_expires_at !== null && parseIso(task.lease_expires_at) + task.timeout_ms <= now;
+}
+
+async function buryWorker(committer: Committer, evidence: Evidence, worker: WorkerRecord, actor: string): Promise<number> {
+  const processes = (await committer.store.list("process", { equals: { worker: worker.id } })) as unknown as ProcessRecord[];
+  await evidence.endProcesses(processes);
+  const owned = (await committer.store.list("task", { index: "owner", equals: { worker: worker.id } })).map(asTask);
+  const moved = await Promise.all(owned.map((task) => takeOne(committer, task, actor, `worker ${worker.label} (pid ${worker.pid}) died`)));
+  await committer.commit({
+    puts: [{ kind: "worker", key: worker.id, delete: true }, ...processes.map((p) => ({ kind: "process", key: [p.worker, p.pid], delete: true }) as const)],
+  });
+  evidence.forget(worker);
+  return moved.reduce((sum, n) => sum + n, 0);
+}
+
+async function takeOne(committer: Committer, task: Task, actor: string, why: string): Promise<number> {
+  const steps = (await committer.store.list("step", { equals: { task_id: task.id, round: task.round } })) as unknown as Step[];
+  const recorded = steps.some((step) => step.fence === task.fence);
+  let taken = false;
+  const after = await settle(committer, task, (current, now) => {
+    // Between reading and deciding it may have been taken by another sweep, renewed or ended.
+    taken = current.worker === task.worker && current.fence === task.fence;
+    return taken ? takeOver(current, recorded, { actor, now }, why) : unchanged(current);
+  });
+  if (taken && after.status === "failed") await followDependents(committer, task.id, actor);
+  return taken ? 1 : 0;
+}
+
+const unchanged = (task: Task) => ({ task, change: { puts: [] } });
+
+async function expirePast(committer: Committer, actor: string, now: number): Promise<number> {
+  let moved = 0;
+  for (const status of OPEN) {
+    const late = await committer.store.list("task", { index: "deadline", equals: { status }, to: iso(now + 1), limit: PAGE });
+    for (const task of late.map(asTask)) {
+      await settle(committer, task, async (current, at) => (current.status === status ? expire(current, { actor, now: at }, await closingOf(committer, current.id)) : unchanged(current)));
+      moved++;
+    }
+  }
+  return moved;
+}
+
+async function settleWaits(committer: Committer, actor: string, now: number): Promise<number> {
+  const due = (await committer.store.list("wait", { index: "due", to: iso(now + 1), limit: PAGE })) as unknown as Wait[];
+  for (const wait of due) {
+    const task = ((await committer.store.get("task", [wait.task_id]))[0] ?? null) as Task | null;
+    const result = await committer.commit(settleDue(wait, task, { actor, now: committer.store.clock.now() }));
+    if (!result.ok && "error" in result) throw result.error;
+  }
+  return due.length;
+}
+
+/** Tasks whose start has come: their time is taken off, and they are ready unless something still blocks them. */
+async function startDelayed(committer: Committer, actor: string, now: number): Promise<number> {
+  const due = await committer.store.list("task", { index: "delayed", to: iso(now + 1), limit: PAGE });
+  await Promise.all(
+    due.map(asTask).map((task) =>
+      settle(committer, task, async (current, at) => {
+        if (current.run_at === null || parseIso(current.run_at) > at) return unchanged(current);
+        const ready = current.status === "review" || (current.status === "pending" && (await shouldBeReady(committer, { ...current, run_at: null })));
+        return move(current, { actor, now: at }, { event: "due", set: { run_at: null, ready } });
+      }),
+    ),
+  );
+  return due.length;
+}
+
+/** Blocked tasks whose dependencies are done after all: a crash came between the two commits. */
+async function repairBlocked(committer: Committer, actor: string): Promise<number> {
+  let moved = 0;
+  let after: Rec | undefined;
+  for (;;) {
+    const page = await committer.store.list("task", { index: "blocked", equals: { run_at: null }, limit: PAGE, ...(after ? { after } : {}) });
+    moved += await deriveReady(committer, page.map((rec) => rec["id"] as number), actor);
+    after = page.at(-1);
+    if (page.length < PAGE || !after) return moved;
+  }
+}
+
+async function forgetOperations(committer: Committer, now: number): Promise<number> {
+  const old = await committer.store.list("op", { index: "at", to: iso(now - LIMITS.operationMs), limit: PAGE });
+  if (old.length > 0) await committer.commit({ puts: old.map((op) => ({ kind: "op", key: op["id"] as string, delete: true }) as const) });
+  return 0;
+}

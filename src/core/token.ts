@@ -1,0 +1,19 @@
+// The token of a claim by a command that does not stay: it names the task, the ownership and the random id of the
+// claimer, so that only who holds it can write, and only while the ownership lasts.
+import { PawlError } from "../base/errors.ts";
+import type { Task } from "./records.ts";
+
+export type Token = { readonly id: number; readonly fence: number; readonly worker: string };
+
+export function formatToken(task: Task): string {
+  return `${task.id}.${task.fence}.${task.worker}`;
+}
+
+/** Reads a token; `usage` when it is not one, or not one of task `id`. */
+export function parseToken(text: string, id?: number): Token {
+  const match = /^([0-9]{1,15})\.([0-9]{1,15})\.([A-Za-z0-9_-]+)$/.exec(text.trim());
+  if (!match) throw new PawlError("usage", "That is not the token of a claim.", { next: "Pass the token that `pawl claim --json` printed." });
+  const token = { id: Number(match[1]), fence: Number(match[2]), worker: match[3]! };
+  if (id !== undefined && token.id !== id) throw new PawlError("usage", `That token is for task ${token.id}, not for task ${id}.`);
+  return token;
+}

@@ -1,0 +1,169 @@
+// Checkpoints: everything up to one line of the journal, in a file of its own, so that opening need not read the whole
+// journal. Invariant: a checkpoint is used only when all of it verifies and the journal still has the line it stands on;
+// else the next older one, or the journal from its beginning, gives the same state.
+import { createHash } from "node:crypto";
+import { basename, join } from "node:path";
+import { messageOf, PawlError } from "../../base/errors.ts";
+import { createFileInSlices, type FileSystem, readRange, readWhole, removeQuietly } from "../../base/fs.ts";
+import type { Model, Rec } from "../store.ts";
+import { compact, Tables } from "../tables.ts";
+import { checkedBody, type CheckpointNote, FORMAT, hashOf, LineWriter, newerFormat, type Position, segmentName, type ViewNote } from "./journal.ts";
+
+/** A state as it is at one place of its journal: what replaying gives, and what a checkpoint keeps. */
+export type Replica = {
+  readonly tables: Tables;
+  /** The number of the last line that changed records. */
+  revision: number;
+  /** The view noted last, and the hashes of those before it that are still known, oldest first. */
+  view: ViewNote | null;
+  readonly views: Set<string>;
+  checkpoint: CheckpointNote | null;
+  /** Bytes of the journal behind the last checkpoint. */
+  tailBytes: number;
+};
+
+type Header = {
+  readonly format: number;
+  readonly position: Position;
+  readonly revision: number;
+  readonly view: ViewNote | null;
+  readonly views: readonly string[];
+  readonly counters: { readonly [kind: string]: number };
+};
+type Records = { readonly kind: string; readonly records: readonly Rec[] };
+type End = { readonly records: number; readonly hash: string };
+
+/** Below this a checkpoint is not worth its file: the journal itself is read in a moment. */
+const MIN_TAIL_BYTES = 4 << 20;
+/** Records in one line of a checkpoint, and serialised without a pause. */
+const SLICE = 200;
+/** Hashes of earlier views that are remembered, to know an old view (restored by git, say) from an edit. */
+const VIEWS = 1_000;
+
+export function emptyReplica(model: Model): Replica {
+  return { tables: new Tables(model), revision: 0, view: null, views: new Set(), checkpoint: null, tailBytes: 0 };
+}
+
+export function rememberView(replica: Replica, note: ViewNote): void {
+  replica.view = note;
+  replica.views.delete(note.hash);
+  replica.views.add(note.hash);
+  if (replica.views.size > VIEWS) replica.views.delete(replica.views.values().next().value!);
+}
+
+/** True when the journal behind the last checkpoint is longer than writing it: then the total cost stays linear. */
+export function checkpointDue(replica: Replica): boolean {
+  return replica.tailBytes > Math.max(MIN_TAIL_BYTES, replica.checkpoint?.size ?? 0);
+}
+
+const fileOf = (n: number): string => `${String(n).padStart(12, "0")}.jsonl`;
+
+/**
+ * Writes the checkpoint of `replica` at `position`. The references to the (immutable) records are copied at once, so it is
+ * consistent however long the serialising takes. Two processes may write the same one: same content, last rename wins.
+ */
+export async function writeCheckpoint(fs: FileSystem, dir: string, model: Model, replica: Replica, position: Position, token: string, pause: () => Promise<void>): Promise<CheckpointNote> {
+  const { tables, revision, view } = replica;
+  const header: Header = { format: FORMAT, position, revision, view, views: [...replica.views], counters: tables.counters() };
+  const records = model.kinds.map((kind) => ({ kind, all: tables.all(kind.name) }));
+  const digest = createHash("sha256");
+  const writer = new LineWriter();
+  let size = 0;
+  let hash = "";
+  const piece = (value: Header | Records | End): Buffer => {
+    const { bytes } = writer.write(JSON.stringify(value));
+    if (hash === "") digest.update(bytes);
+    size += bytes.length;
+    return bytes;
+  };
+  function* pieces(): Iterable<Buffer> {
+    yield piece(header);
+    let count = 0;
+    for (const { kind, all } of records) {
+      count += all.length;
+      for (let i = 0; i < all.length; i += SLICE) yield piece({ kind: kind.name, records: all.slice(i, i + SLICE).map((record) => compact(kind, record)) });
+    }
+    hash = digest.digest("hex").slice(0, 16);
+    yield piece({ records: count, hash });
+  }
+  const file = fileOf(position.n);
+  const temp = join(dir, `${file}.${token}.tmp`);
+  await createFileInSlices(fs, temp, pieces(), 0o600, pause);
+  try {
+    fs.rename(temp, join(dir, file));
+  } catch (error) {
+    removeQuietly(fs, temp);
+    throw error;
+  }
+  fs.fsyncDir(dir);
+  return { n: position.n, file, size, hash };
+}
+
+export const checkpointsIn = (fs: FileSystem, dir: string): string[] => (fs.readdir(dir) ?? []).filter((name) => /^\d{12,}\.jsonl$/.test(name)).sort().reverse();
+
+/** Removes checkpoints older than the last two: one to use, one in case it is damaged. */
+export function pruneCheckpoints(fs: FileSystem, dir: string): void {
+  for (const name of checkpointsIn(fs, dir).slice(2)) removeQuietly(fs, join(dir, name));
+}
+
+/** The newest checkpoint that verifies, loaded; null when there is none. */
+export function loadCheckpoint(fs: FileSystem, dir: string, journalDir: string, model: Model, notice: (line: string) => void): { replica: Replica; position: Position } | null {
+  for (const name of checkpointsIn(fs, dir)) {
+    const path = join(dir, name);
+    try {
+      return load(fs, path, journalDir, model);
+    } catch (error) {
+      if (error instanceof PawlError && error.code === "unsupported") throw error;
+      notice(`The checkpoint ${path} cannot be used (${messageOf(error)}); the state is read from further back.`);
+    }
+  }
+  return null;
+}
+
+function load(fs: FileSystem, path: string, journalDir: string, model: Model): { replica: Replica; position: Position } {
+  const bytes = readWhole(fs, path);
+  if (!bytes) throw bad("it is gone");
+  const replica = emptyReplica(model);
+  let header: Header | null = null;
+  let count = 0;
+  let hash = "";
+  for (let at = 0; ; ) {
+    const lf = bytes.indexOf(10, at);
+    const body = lf < 0 ? null : checkedBody(bytes.subarray(at, lf));
+    if (!body) throw bad(`damaged at byte ${at}`);
+    const line = JSON.parse(body.toString("utf8")) as Header | Records | End;
+    if ("hash" in line) {
+      if (!header || line.records !== count || line.hash !== hashOf(bytes.subarray(0, at)) || lf + 1 !== bytes.length) throw bad("its end does not match its content");
+      hash = line.hash;
+      break;
+    }
+    if ("kind" in line) {
+      for (const record of line.records) replica.tables.replay({ kind: line.kind, record });
+      count += line.records.length;
+    } else {
+      if (line.format > FORMAT) throw newerFormat(path, line.format);
+      header = line;
+    }
+    at = lf + 1;
+  }
+  replica.tables.raiseCounters(header.counters);
+  replica.revision = header.revision;
+  for (const hash of header.views) replica.views.add(hash);
+  replica.view = header.view;
+  replica.checkpoint = { n: header.position.n, file: basename(path), size: bytes.length, hash };
+  standsOn(fs, join(journalDir, segmentName(header.position.segment)), header.position);
+  return { replica, position: header.position };
+}
+
+/** Throws unless the journal has, where the checkpoint says, the line it was made after. */
+function standsOn(fs: FileSystem, segment: string, position: Position): void {
+  const fd = fs.open(segment, "read");
+  try {
+    const body = checkedBody(readRange(fs, fd, position.start, position.end - 1));
+    if (!body || hashOf(body) !== position.hash) throw bad(`the journal does not have line ${position.n} where it was`);
+  } finally {
+    fs.close(fd);
+  }
+}
+
+const bad = (why: string): PawlError => new PawlError("corrupt", why, { next: "Run `pawl doctor`." });

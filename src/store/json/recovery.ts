@@ -1,0 +1,147 @@
+// Opening and repairing: where the files are, what may be opened at all, and what is done about a torn tail.
+// Invariant: only bytes that cannot be an acknowledged change are ever cut, and never before a copy was kept; whatever
+// else does not verify is refused with file and offset and left as it is. Readers repair nothing.
+import { basename, dirname, join, resolve } from "node:path";
+import { messageOf, PawlError } from "../../base/errors.ts";
+import { createFile, type FileSystem, readWhole, removeQuietly } from "../../base/fs.ts";
+import type { Model } from "../store.ts";
+import { emptyReplica, loadCheckpoint, rememberView, type Replica } from "./checkpoint.ts";
+import { createJournal, damage, FORMAT, Journal, type Line, newerFormat, NO_HASH, segmentName, segmentsIn } from "./journal.ts";
+
+export type Places = {
+  readonly file: string;
+  readonly dir: string;
+  readonly journal: string;
+  readonly checkpoint: string;
+  readonly prev: string;
+  readonly quarantine: string;
+  readonly workers: string;
+  readonly lock: string;
+  readonly gate: string;
+};
+
+/** Temporary files of this age belong to nobody any more. */
+const ABANDONED_MS = 600_000;
+
+/** Where a state lives; a symbolic link is followed once, here. Refuses what cannot be a state file. */
+export function placesOf(fs: FileSystem, path: string): Places {
+  let file = resolve(path);
+  if (fs.lstat(file)?.isSymbolicLink()) file = followLink(fs, file);
+  const stat = fs.lstat(file);
+  if (stat && !stat.isFile()) {
+    throw new PawlError("usage", `${path} is ${stat.isDirectory() ? "a directory" : "not a regular file"}, so it cannot be a state.`, { next: "Name a file, such as state.json." });
+  }
+  const dir = `${file}.pawl`;
+  const inside = (name: string) => join(dir, name);
+  return {
+    file, dir, journal: inside("journal"), checkpoint: inside("checkpoint"), prev: inside("prev"), quarantine: inside("quarantine"), workers: inside("workers"),
+    lock: inside("lock"), gate: inside("gate"),
+  };
+}
+
+function followLink(fs: FileSystem, file: string): string {
+  try {
+    return fs.realpath(file);
+  } catch (error) {
+    throw new PawlError("usage", `${file} is a symbolic link that leads nowhere: ${messageOf(error)}.`, { next: "Remove the link or create what it names.", cause: error });
+  }
+}
+
+export const hasJournal = (fs: FileSystem, places: Places): boolean => (segmentsIn(fs, places.journal)?.length ?? 0) > 0;
+
+/** Without a journal there must be nothing: a file that is not ours is not touched, and one that is ours has lost its truth. */
+export function refuseStranger(fs: FileSystem, places: Places): void {
+  const bytes = readWhole(fs, places.file);
+  const lost = (what: string) => new PawlError("corrupt", `${what}, but its journal ${places.journal} is missing: what is in it cannot be trusted to be all. Nothing was touched.`, {
+    next: `Put ${basename(places.dir)} back from a backup, or move both away to begin anew.`,
+  });
+  if (bytes) {
+    const header = headerOf(bytes);
+    if (!header) {
+      throw new PawlError("unsupported", `${places.file} is not a Pawl state: it has no "pawl" header. Nothing was touched.`, { next: "Name another path for the state, or move the file away." });
+    }
+    if (header.format > FORMAT) throw newerFormat(places.file, header.format);
+    throw lost(`${places.file} is a Pawl state`);
+  }
+  if ((fs.readdir(places.checkpoint) ?? []).some((name) => name.endsWith(".jsonl"))) throw lost(`${places.dir} holds checkpoints`);
+}
+
+/** The header of a view; null when the bytes are no view at all. */
+export function headerOf(bytes: Buffer): { readonly format: number; readonly revision: number } | null {
+  try {
+    const header = (JSON.parse(bytes.toString("utf8")) as { pawl?: { format?: unknown; revision?: unknown } } | null)?.pawl;
+    return typeof header?.format === "number" ? { format: header.format, revision: Number(header.revision) || 0 } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The folders of a state, durable before anything is put into them. */
+export function createFolders(fs: FileSystem, places: Places): void {
+  const { dir, journal, checkpoint, prev, quarantine, workers } = places;
+  const missing = [dir, journal, checkpoint, prev, quarantine, workers].filter((path) => !fs.lstat(path));
+  if (missing.length === 0) return;
+  for (const path of missing) fs.mkdir(path, 0o700);
+  fs.fsyncDir(dir);
+  fs.fsyncDir(dirname(places.file));
+  fs.fsyncDir(dirname(dirname(places.file)));
+}
+
+/** Under the lock: makes the journal of a new state unless another process was first. */
+export function createState(fs: FileSystem, places: Places, state: string, at: string): void {
+  if (hasJournal(fs, places)) return;
+  refuseStranger(fs, places);
+  createJournal(fs, places.journal, state, at);
+}
+
+/** A journal and what it says, read up to the newest usable checkpoint; the rest comes by `Journal.read`. */
+export function startReading(fs: FileSystem, places: Places, model: Model, writable: boolean, notice: (line: string) => void): { journal: Journal; replica: Replica } {
+  const segments = segmentsIn(fs, places.journal) ?? [];
+  const found = loadCheckpoint(fs, places.checkpoint, places.journal, model, notice);
+  const position = found?.position ?? { segment: 1, start: 0, end: 0, n: 0, hash: NO_HASH };
+  const last = segments.at(-1) ?? 0;
+  for (let number = position.segment; number <= Math.max(last, position.segment); number++) {
+    if (!segments.includes(number)) {
+      throw new PawlError("corrupt", `The journal segment ${join(places.journal, segmentName(number))} is missing. Nothing was changed.`, { next: "Put it back from a backup; `pawl doctor` says what is readable." });
+    }
+  }
+  return { journal: new Journal(fs, places.journal, position, writable), replica: found?.replica ?? emptyReplica(model) };
+}
+
+/** Takes one verified line of the journal into the replica. */
+export function takeLine(replica: Replica, line: Line, bytes: number): void {
+  replica.tailBytes += bytes;
+  if ("ops" in line) {
+    for (const effect of line.ops) replica.tables.replay(effect);
+    replica.revision = line.n;
+  } else if ("view" in line) {
+    rememberView(replica, line.view);
+  } else if ("checkpoint" in line) {
+    replica.checkpoint = line.checkpoint;
+    replica.tailBytes = 0;
+  }
+}
+
+/** Under the lock: keeps the bytes behind the last line aside and cuts them. They were never acknowledged. */
+export function repairTail(fs: FileSystem, places: Places, journal: Journal, stamp: string, notice: (line: string) => void): void {
+  // Torn in its very first line it is no state of ours to go on with: a new segment always comes whole.
+  if (journal.position.n === 0) throw damage(journal.file, 0, "its first line is damaged");
+  const rest = journal.rest();
+  const copy = join(places.quarantine, `torn-${stamp}-${basename(journal.file)}-${journal.position.end}`);
+  createFile(fs, copy, [rest], 0o600);
+  fs.fsyncDir(places.quarantine);
+  journal.truncate();
+  notice(`Removed ${rest.length} bytes of an unfinished change from the end of ${journal.file}; a copy is ${copy}.`);
+}
+
+/** Removes what killed processes left half written. Only what is old: other processes may be writing theirs. */
+export function removeAbandoned(fs: FileSystem, places: Places, now: number): void {
+  for (const dir of [places.dir, places.checkpoint]) {
+    for (const name of fs.readdir(dir) ?? []) {
+      if (!name.endsWith(".tmp")) continue;
+      const path = join(dir, name);
+      const stat = fs.lstat(path);
+      if (stat && now - stat.mtimeMs > ABANDONED_MS) removeQuietly(fs, path);
+    }
+  }
+}

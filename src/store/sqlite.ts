@@ -1,0 +1,329 @@
+// The SQLite store: one file, real tables, one connection. Everything that touches the database is synchronous and short;
+// only waiting for another process is not. Invariant: a promise of `commit` resolves after SQLite flushed the
+// transaction, and after a flush that failed nothing more is written, because nobody knows what the file holds.
+import { existsSync, type FSWatcher, watch } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { sleep } from "../base/clock.ts";
+import { isPawlError, PawlError } from "../base/errors.ts";
+import { LIMITS } from "../base/limits.ts";
+import { configure, connect, explain, isBusy, type Mode, needsWriting, type Driver, type Probes } from "./sqlite-driver.ts";
+import { newSession, runBatch, runClaim, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
+import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, schemaOf, wasCutOff } from "./sqlite-schema.ts";
+import { countRecords, countRecordsBy, getRecord, limitOf, listRecords, type Table } from "./sqlite-table.ts";
+import { indexText, tableText, type Present } from "./sql.ts";
+import type { Change, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
+
+/** How long after a change by another process the listeners are told, in ms: a burst of commits is one hint. */
+const WATCH_MS = 5;
+
+export async function openSqlite(path: string, model: Model, options: OpenOptions, probes: Probes = {}): Promise<Store> {
+  const place = resolve(path);
+  try {
+    if (options.readOnly) return await whenFree(() => new SqliteStore(place, options, null, () => openToRead(place, model, probes)), place, options);
+    return new SqliteStore(place, options, await openToWrite(place, model, options, probes), null);
+  } catch (error) {
+    throw explain(error, place);
+  }
+}
+
+async function openToWrite(path: string, model: Model, options: OpenOptions, probes: Probes): Promise<Session> {
+  const free = <T>(run: () => T) => whenFree(run, path, options);
+  refuseNetwork(dirname(path), probes);
+  // Looked at first: opening the file recovers and so removes what tells of an unclean stop.
+  const cutOff = wasCutOff(path);
+  createEmpty(path);
+  await free(() => recognise(path));
+  const db = connect(path, "write");
+  try {
+    await free(() => belongsToPawl(db, path));
+    await free(() => configure(db, true, probes));
+    await free(() => bringUpToDate(db, path, model, bootId(probes), cutOff));
+    return newSession(db, path, model);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function bringUpToDate(db: Driver, path: string, model: Model, boot: string | null, cutOff: boolean): void {
+  const ours = belongsToPawl(db, path) === "ours";
+  const sameBoot = ours && boot !== null && getNote(db, "boot") === boot;
+  if (ours && cutOff && !sameBoot) quickCheck(db, path);
+  if (ours && (sameBoot || boot === null) && getNote(db, "schema") === schemaOf(model)) return;
+  db.exec("begin immediate");
+  try {
+    migrate(db, path, model, boot);
+    db.exec("commit");
+  } catch (error) {
+    if (db.inTransaction) db.exec("rollback");
+    throw error;
+  }
+}
+
+/** Null when there is nothing to read yet. "frozen" tells that the file may change unseen, so it is opened anew for each reading. */
+type Reading = { readonly session: Session; readonly frozen: boolean } | null;
+
+function openToRead(path: string, model: Model, probes: Probes): Reading {
+  if (!existsSync(path)) return null;
+  refuseNetwork(dirname(path), probes);
+  const open = (mode: Mode): Reading => {
+    const db = connect(path, mode);
+    try {
+      if (belongsToPawl(db, path) === "empty") {
+        db.close();
+        return null;
+      }
+      configure(db, false, probes);
+      return { session: sessionOn(db, path, model), frozen: mode === "frozen" };
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  };
+  try {
+    return open("read");
+  } catch (error) {
+    // A folder that cannot be written has no room for SQLite's shared memory. Without a log nobody is writing either.
+    if (!needsWriting(error) || wasCutOff(path)) throw error;
+    return open("frozen");
+  }
+}
+
+/** A session on a file that may be older than the model: what is missing reads as empty, and nothing is added to the file. */
+function sessionOn(db: Driver, path: string, model: Model): Session {
+  if (getNote(db, "schema") === schemaOf(model)) return newSession(db, path, model);
+  const present = new Map<string, Present>();
+  for (const kind of model.kinds) {
+    const found = presentIn(db, kind);
+    if (found) present.set(kind.name, found);
+    else for (const text of [tableText(kind), ...Object.keys(kind.indexes).map((name) => indexText(kind, name))]) db.exec(temporary(text));
+  }
+  return newSession(db, path, model, (kind) => present.get(kind) ?? null);
+}
+
+const temporary = (text: string): string => text.replace(/^create table /, "create temp table ").replace(/^(create (?:unique )?index )/, "$1temp.");
+
+/** Tries until no other process is in the way; says so after LIMITS.lockNoticeMs and fails `busy` after LIMITS.lockWaitMs. */
+async function whenFree<T>(attempt: () => T, path: string, { clock, random, notice }: OpenOptions): Promise<T> {
+  const start = clock.monotonic();
+  let told = false;
+  for (;;) {
+    try {
+      return attempt();
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      const waited = clock.monotonic() - start;
+      if (waited >= LIMITS.lockWaitMs) {
+        throw new PawlError("busy", `${path} has been locked by another process for ${Math.round(waited / 1000)} s.`, {
+          next: "See whether a process that uses it hangs or was stopped (Ctrl-Z); end it or let it go on, then try again.",
+          details: { path },
+          cause: error,
+        });
+      }
+      if (!told && waited >= LIMITS.lockNoticeMs) {
+        told = true;
+        notice?.(`Waiting for ${path}: another process is writing to it.`);
+      }
+      // A commit takes about a millisecond, so the first tries come quickly; a holder that hangs is asked less often.
+      await sleep(clock, (waited < 50 ? 0.5 : 5) * (1 + 2 * random.number()));
+    }
+  }
+}
+
+class SqliteStore implements Store {
+  readonly clock: OpenOptions["clock"];
+  readonly location: string;
+  readonly #options: OpenOptions;
+  /** Null in a store that only reads and must open the file for each reading. */
+  #session: Session | null;
+  readonly #reading: (() => Reading) | null;
+  readonly #listeners = new Set<() => void>();
+  #watcher: FSWatcher | null = null;
+  #version: unknown;
+  #hint: (() => void) | null = null;
+  /** The last writer of this process that waits for another process; those who come later wait behind it. */
+  #last: Promise<unknown> | null = null;
+  #broken: PawlError | null = null;
+  #closed = false;
+
+  constructor(path: string, options: OpenOptions, session: Session | null, reading: (() => Reading) | null) {
+    this.location = path;
+    this.clock = options.clock;
+    this.#options = options;
+    this.#session = session;
+    this.#reading = reading;
+    // A file that is not ours is told at once, not at the first reading.
+    if (reading) this.#with(() => undefined);
+  }
+
+  get(kind: string, keys: readonly Key[]): Promise<(Rec | null)[]> {
+    return this.#read(kind, keys.map(() => null), (table, session) => {
+      const records = () => keys.map((key) => getRecord(table, key));
+      return keys.length > 1 ? snapshot(session, records) : records();
+    });
+  }
+
+  list(kind: string, query: Query = {}): Promise<Rec[]> {
+    return this.#read(kind, [], (table, session) => {
+      const records = () => listRecords(table, query, limitOf(query));
+      return query.after ? snapshot(session, records) : records();
+    });
+  }
+
+  count(kind: string, query?: Query): Promise<number>;
+  count(kind: string, query: Query, by: string): Promise<Record<string, number>>;
+  count(kind: string, query: Query = {}, by?: string): Promise<number | Record<string, number>> {
+    if (by === undefined) return this.#read(kind, 0, (table) => countRecords(table, query));
+    return this.#read(kind, {}, (table) => countRecordsBy(table, query, by));
+  }
+
+  commit(changes: readonly Change[]): Promise<Result[]> {
+    return this.#write((session) => {
+      const results = changes.length > 0 ? runBatch(session, changes, this.clock.now()) : [];
+      if (results.some((result) => result.ok)) this.#tell();
+      return results;
+    });
+  }
+
+  claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {
+    return this.#write((session) => {
+      const result = runClaim(session, order, decide, this.clock.now());
+      if (result?.ok) this.#tell();
+      return result;
+    });
+  }
+
+  watch(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    if (!this.#watcher && !this.#closed) this.#startWatching();
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size === 0) this.#stopWatching();
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#listeners.clear();
+    this.#stopWatching();
+    await this.#last?.catch(() => undefined);
+    const db = this.#session?.db;
+    this.#session = null;
+    if (!db) return;
+    try {
+      // The last connection does this by itself; with others still open it keeps the log short. No statistics are
+      // gathered (`optimize`): every read names its index, so the planner has nothing to learn.
+      if (!this.#reading && !this.#broken) db.exec("pragma wal_checkpoint(truncate)");
+    } catch {
+      // Another process is in the middle of something; the log is checkpointed later.
+    }
+    db.close();
+  }
+
+  /* ---------- reading and writing ---------- */
+
+  /** Runs on the connection, which a store that only reads may have to open first. */
+  #with<T>(run: (session: Session | null) => T): T {
+    if (this.#closed) throw new PawlError("closed", "The state is closed.", { next: "Open it again." });
+    if (this.#session) return run(this.#session);
+    const reading = this.#reading!();
+    if (!reading?.frozen) {
+      this.#session = reading?.session ?? null;
+      return run(this.#session);
+    }
+    try {
+      return run(reading.session);
+    } finally {
+      reading.session.db.close();
+    }
+  }
+
+  #read<T>(kind: string, none: T, read: (table: Table, session: Session) => T): Promise<T> {
+    const attempt = () => this.#with((session) => (session ? read(tableOf(session, kind), session) : none));
+    return this.#settle(() => attempt(), (retry) => whenFree(retry, this.location, this.#options));
+  }
+
+  /** At once when nobody else writes, else when it is this caller's turn. */
+  #write<T>(write: (session: Session) => T): Promise<T> {
+    if (this.#options.readOnly) return Promise.reject(new PawlError("usage", `${this.location} was opened for reading only.`));
+    const attempt = () => {
+      if (this.#broken) throw this.#broken;
+      return this.#with((session) => write(session!));
+    };
+    if (this.#last) return this.#queue(attempt).catch((error: unknown) => Promise.reject(this.#explained(error)));
+    return this.#settle(attempt, (retry) => this.#queue(retry));
+  }
+
+  /** The first try is made before anything is awaited; only when the file is locked is there something to wait for. */
+  #settle<T>(attempt: () => T, later: (retry: () => T) => Promise<T>): Promise<T> {
+    try {
+      return Promise.resolve(attempt());
+    } catch (error) {
+      if (isBusy(error)) return later(attempt).catch((failure: unknown) => Promise.reject(this.#explained(failure)));
+      return Promise.reject(this.#explained(error));
+    }
+  }
+
+  #queue<T>(attempt: () => T): Promise<T> {
+    const turn = (this.#last ?? Promise.resolve()).then(() => whenFree(attempt, this.location, this.#options));
+    const done: Promise<unknown> = turn
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#last === done) this.#last = null;
+      });
+    this.#last = done;
+    return turn;
+  }
+
+  #explained(error: unknown): unknown {
+    const explained = explain(error, this.location);
+    if (isPawlError(explained, "commit_unknown")) this.#broken = explained;
+    return explained;
+  }
+
+  /* ---------- watching ---------- */
+
+  #tell(): void {
+    for (const listener of this.#listeners) setImmediate(() => this.#listeners.has(listener) && listener());
+  }
+
+  /** Watches the folder: the database's own files must never be opened past SQLite, not even to watch them. */
+  #startWatching(): void {
+    const name = basename(this.location);
+    this.#version = this.#dataVersion();
+    try {
+      this.#watcher = watch(dirname(this.location), { persistent: false }, (_event, file) => {
+        if (file === null || file.startsWith(name)) this.#hint ??= this.clock.timer(WATCH_MS, () => this.#look(), false);
+      });
+      this.#watcher.on("error", () => this.#stopWatching());
+    } catch {
+      // Without watching there are no hints from other processes; nothing depends on them.
+    }
+  }
+
+  #stopWatching(): void {
+    this.#watcher?.close();
+    this.#watcher = null;
+    this.#hint?.();
+    this.#hint = null;
+  }
+
+  /** Tells the listeners when another connection committed; this store's own commits told them already. */
+  #look(): void {
+    this.#hint = null;
+    const version = this.#dataVersion();
+    if (version !== null && version === this.#version) return;
+    this.#version = version;
+    this.#tell();
+  }
+
+  /** Moves when another connection commits; null when it cannot be read. */
+  #dataVersion(): unknown {
+    try {
+      return this.#with((session) => session?.db.value("pragma data_version") ?? null);
+    } catch {
+      return null;
+    }
+  }
+}

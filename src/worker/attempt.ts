@@ -1,0 +1,251 @@
+// One task from its claim to what becomes of it: run, or judged, with time-outs and the deadline watched, and exactly one
+// outcome written under its fence. Errors of the user's code are outcomes; only broken storage escapes.
+import { iso, parseIso, sleep, type Clock } from "../base/clock.ts";
+import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
+import type { Random } from "../base/id.ts";
+import { canonical, type Json } from "../base/json.ts";
+import { settle, type Committer } from "../core/committer.ts";
+import { followDependents } from "../core/dependency.ts";
+import type { Failure, Task, Wait } from "../core/records.ts";
+import { failureOf, type Backoff } from "../core/retry.ts";
+import { idempotencyKey } from "../core/step.ts";
+import { complete, expire, failAttempt, park, reject, release, reviewError, submit, type By, type Outcome } from "../core/task.ts";
+import { closingOf } from "../core/tasks.ts";
+import { Execution, type ExecutionOptions, type TaskContext } from "./context.ts";
+import type { Put } from "../store/store.ts";
+import { UsageLimitError, type Attempt, type Executor, type Verdict, type Verifier } from "./executor.ts";
+
+export type Hooks = {
+  readonly onStart?: (task: Task) => unknown;
+  readonly onReview?: (task: Task, verdict: Verdict) => unknown;
+  /** After each attempt, with the task as it stands then. */
+  readonly onEnd?: (task: Task) => unknown;
+};
+
+/** What a worker shares with its attempts. */
+export type Shop = {
+  readonly committer: Committer;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly stateId: string;
+  readonly workerId: string;
+  readonly executor: Executor | null;
+  readonly verifier: Verifier | null;
+  readonly backoff: Backoff;
+  readonly hooks: Hooks;
+  readonly notice: (line: string) => void;
+  /** The first moment (ms) a usage limit allows new claims again. */
+  readonly onUsageLimit: (resumeAt: number, message: string) => void;
+};
+
+/** Why an attempt is stopped from outside; `release` gives the task back uncounted. */
+export class Stopped extends Error {
+  override readonly name = "Stopped";
+}
+
+/** How long an aborted executor may take to let go (a command's group gets its own grace within). */
+const LET_GO_MS = 5_000;
+
+/** One owned task. `abort` ends it; `done` resolves when its outcome is written. */
+export class Work {
+  readonly done: Promise<Task | null>;
+  /** When the store last confirmed the lease, on the monotonic clock and the wall clock (ms). */
+  confirmed: { monotonic: number; wall: number };
+  readonly #shop: Shop;
+  readonly #aborter = new AbortController();
+  readonly #revalidate: (work: Work) => Promise<void> | null;
+  #task: Task;
+
+  constructor(shop: Shop, task: Task, revalidate: (work: Work) => Promise<void> | null) {
+    this.#shop = shop;
+    this.#task = task;
+    this.#revalidate = revalidate;
+    this.confirmed = { monotonic: shop.clock.monotonic(), wall: shop.clock.now() };
+    this.done = this.#live();
+  }
+
+  get task(): Task {
+    return this.#task;
+  }
+
+  abort(reason: Error): void {
+    this.#aborter.abort(reason);
+  }
+
+  #by(now: number): By {
+    return { actor: this.#shop.workerId, now, fence: this.#task.fence };
+  }
+
+  async #live(): Promise<Task | null> {
+    const cancels = this.#watchTime();
+    try {
+      if (this.#task.status === "in_progress") await this.#execute();
+      if (this.#task.status === "review" && this.#task.worker === this.#shop.workerId) await this.#review();
+      return this.#task;
+    } catch (error) {
+      if (isPawlError(error, "lease_lost")) return null;
+      throw error;
+    } finally {
+      for (const cancel of cancels) cancel();
+      await this.#hook("onEnd", () => this.#shop.hooks.onEnd?.(this.#task));
+    }
+  }
+
+  /** The attempt's time-out and the task's deadline, as aborts. */
+  #watchTime(): (() => void)[] {
+    const { clock } = this.#shop;
+    const { timeout_ms, deadline_at, status } = this.#task;
+    const cancels: (() => void)[] = [];
+    if (timeout_ms !== null && status === "in_progress") {
+      cancels.push(clock.timer(timeout_ms, () => this.abort(new PawlError("timeout", `timed out after ${timeout_ms} ms`)), false));
+    }
+    if (deadline_at !== null) {
+      cancels.push(clock.timer(parseIso(deadline_at) - clock.now(), () => this.abort(new PawlError("deadline", "deadline exceeded")), false));
+    }
+    return cancels;
+  }
+
+  async #execute(): Promise<void> {
+    await this.#hook("onStart", () => this.#shop.hooks.onStart?.(this.#task));
+    for (;;) {
+      const execution = await Execution.open(this.#task, this.#executionOptions());
+      const ended = await this.#run(execution);
+      execution.end();
+      if ("waits" in ended) {
+        if (await this.#parked(ended.waits)) return;
+        continue; // an answer came while it was being parked: go on at once
+      }
+      return "error" in ended ? this.#failed(ended.error) : this.#succeeded(ended.result);
+    }
+  }
+
+  /** Runs the executor until it ends, everything waits, or it is aborted and has let go. */
+  async #run(execution: Execution): Promise<{ result: unknown } | { error: unknown } | { waits: readonly Wait[] }> {
+    const { signal } = this.#aborter;
+    const running = (async () => this.#shop.executor!.run(this.#task, this.#attempt(execution.context)))().then(
+      (result) => ({ result }),
+      (error: unknown) => ({ error }),
+    );
+    const first = await Promise.race([running, execution.parked.then((waits) => ({ waits })), abortOf(signal)]);
+    if (first !== "aborted") return signal.aborted && "error" in first ? { error: signal.reason as unknown } : first;
+    execution.end();
+    // A drain gives the code time to let go; code that ignores its signal is left behind, fenced off.
+    await Promise.race([running, sleep(this.#shop.clock, LET_GO_MS)]);
+    return { error: signal.reason as unknown };
+  }
+
+  #executionOptions(): ExecutionOptions {
+    const { committer, random, stateId, workerId } = this.#shop;
+    return { committer, random, stateId, actor: workerId, signal: this.#aborter.signal, onLost: (error) => this.abort(error), revalidate: () => this.#revalidate(this) };
+  }
+
+  #attempt(context: TaskContext): Attempt {
+    const { committer, stateId, workerId, clock } = this.#shop;
+    const { id, fence, round } = this.#task;
+    const must = async (puts: Parameters<Committer["commit"]>[0]["puts"]) => {
+      const result = await committer.commit({ guards: [{ kind: "task", key: id, is: { fence } }], puts });
+      if (!result.ok && "error" in result) throw result.error;
+      if (!result.ok) throw new PawlError("lease_lost", `Task ${id} is no longer this worker's.`);
+    };
+    return {
+      signal: this.#aborter.signal,
+      idempotencyKey: idempotencyKey(stateId, id, round, ""),
+      context,
+      recordProcess: ({ pid, startTime, bootId }) =>
+        must([{ kind: "process", record: { worker: workerId, pid, task_id: id, fence, boot_id: bootId, start_time: startTime, started_at: iso(clock.now()) } }]),
+      forgetProcess: async (pid) => void (await committer.commit({ puts: [{ kind: "process", key: [workerId, pid], delete: true }] })),
+      keepOutput: async (part, output) => void (await committer.commit({ puts: [{ kind: "output", record: { ...output, task_id: id, fence, part, at: iso(clock.now()) } }] })),
+    };
+  }
+
+  async #settle(rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<void> {
+    this.#task = await settle(this.#shop.committer, this.#task, rule, { fence: this.#task.fence });
+    if (this.#task.status === "completed") await followDependents(this.#shop.committer, this.#task.id, this.#shop.workerId);
+  }
+
+  async #succeeded(result: unknown): Promise<void> {
+    let value: Json;
+    try {
+      value = canonical(result, "result");
+    } catch (error) {
+      return this.#failed(error);
+    }
+    await this.#settle((task, now) => submit(task, value, this.#by(now)));
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    if (isPawlError(error, "lease_lost")) throw error;
+    if (error instanceof Stopped) return this.#settle((task, now) => release(task, this.#by(now), error.message));
+    if (error instanceof UsageLimitError) {
+      this.#shop.onUsageLimit(error.resumeAt, error.message);
+      return this.#settle((task, now) => release(task, this.#by(now), error.message, error.resumeAt));
+    }
+    if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
+    const failure = failureOf(error);
+    await this.#settle(async (task, now) => failAttempt(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now), await this.#closing(failure)));
+  }
+
+  /** Open waits are withdrawn only when the task ends; between attempts they stay. */
+  async #closing(failure: Failure): Promise<Put[]> {
+    return failure.permanent || this.#task.attempts >= this.#task.max_attempts ? closingOf(this.#shop.committer, this.#task.id) : [];
+  }
+
+  /** False when one of the waits was settled meanwhile: then the task must not sleep. */
+  async #parked(waits: readonly Wait[]): Promise<boolean> {
+    const answered = new PawlError("conflict", "answered");
+    try {
+      await settle(this.#shop.committer, this.#task, (task, now) => park(task, waits, this.#by(now)), { fence: this.#task.fence, onConflict: () => answered }).then((task) => (this.#task = task));
+      return true;
+    } catch (error) {
+      if (error === answered) return false;
+      throw error;
+    }
+  }
+
+  async #review(): Promise<void> {
+    const verifier = this.#shop.verifier;
+    if (!verifier || verifier.name !== this.#task.verifier) {
+      return this.#settle((task, now) => release(task, this.#by(now), `needs the verifier "${task.verifier}"`));
+    }
+    let verdict: Verdict;
+    try {
+      const execution = await Execution.open(this.#task, this.#executionOptions());
+      verdict = await Promise.race([verifier.run(this.#task, this.#task.result, this.#attempt(execution.context)), rejectOn(this.#aborter.signal)]);
+    } catch (error) {
+      return this.#reviewFailed(error);
+    }
+    await this.#hook("onReview", () => this.#shop.hooks.onReview?.(this.#task, verdict));
+    await this.#settle((task, now) => (verdict.passed ? complete(task, task.result, this.#by(now)) : reject(task, verdict.feedback ?? "", this.#by(now))));
+  }
+
+  /** An error of the verifier is not a rejection: nothing is said about the result. */
+  async #reviewFailed(error: unknown): Promise<void> {
+    if (isPawlError(error, "lease_lost")) throw error;
+    if (error instanceof Stopped) return this.#settle((task, now) => release(task, this.#by(now), error.message));
+    if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
+    const failure = failureOf(error);
+    this.#shop.notice(`The verifier of task ${this.#task.id} failed: ${failure.message}`);
+    await this.#settle((task, now) => reviewError(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now)));
+  }
+
+  /** A failing hook is reported and never breaks a run. */
+  async #hook(name: string, call: () => unknown): Promise<void> {
+    try {
+      await call();
+    } catch (error) {
+      this.#shop.notice(`The hook ${name} failed: ${messageOf(error)}`);
+    }
+  }
+}
+
+function abortOf(signal: AbortSignal): Promise<"aborted"> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve("aborted");
+    signal.addEventListener("abort", () => resolve("aborted"), { once: true });
+  });
+}
+
+async function rejectOn(signal: AbortSignal): Promise<never> {
+  await abortOf(signal);
+  throw signal.reason;
+}

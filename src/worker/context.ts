@@ -1,0 +1,354 @@
+// What a task's code is handed: step, scope, sleep, ask, approve. One Execution lives from a claim until the code ends, is
+// parked or loses the task. Invariants: nothing is recorded without the fence; the live caller gets exactly what a replay
+// gets; a step that must wait never resolves here: when every branch is settled or waiting, the task is parked.
+import { iso, parseIso, sleep as sleepFor } from "../base/clock.ts";
+import { isPawlError, PawlError } from "../base/errors.ts";
+import type { Random } from "../base/id.ts";
+import { canonical, type Json } from "../base/json.ts";
+import { leaseLost, type Committer } from "../core/committer.ts";
+import { askAbout, askTimer, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
+import type { Decision, DecisionKind, Effect, Failure, Step, Task, Wait } from "../core/records.ts";
+import { backoffMs, failureOf, isPermanent, type Backoff } from "../core/retry.ts";
+import { checkStepName, endStep, explicitKey, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, type StepPlan } from "../core/step.ts";
+import type { Change } from "../store/store.ts";
+
+/** What a step's function is handed. */
+export type StepContext = {
+  /** The same for every try of this step in this round; services that know it refuse a second effect. */
+  readonly idempotencyKey: string;
+  readonly signal: AbortSignal;
+  /** How often this step has been started, this time included. */
+  readonly start: number;
+};
+
+/** The answer of a check: whether the effect happened, and with which output. `undefined` or throwing: cannot tell. */
+export type CheckAnswer = { readonly done: boolean; readonly output?: unknown } | undefined;
+
+export type StepOptions = {
+  /** "repeat" (default): run again when its outcome is unknown. "once": check, or ask a person. */
+  readonly effect?: Effect;
+  /** For `once`: asks the outside world whether the effect happened. */
+  readonly check?: (context: StepContext) => Promise<CheckAnswer> | CheckAnswer;
+  /** Replaces scope and order as the step's identity: for steps made in a loop that runs side by side. */
+  readonly key?: string;
+  /** What the step works on; a replay with another input waits for a decision. */
+  readonly input?: unknown;
+  /** Keep its output when a rejected result begins a new round. */
+  readonly keep?: boolean;
+  /** For `once`: run it again in a new round. */
+  readonly redo?: boolean;
+  /** Tries within this attempt. Default 1. */
+  readonly retry?: Backoff & { readonly tries?: number };
+  /** For one try of this step, in ms. */
+  readonly timeoutMs?: number;
+};
+
+export type StepFunction = {
+  <T>(name: string, fn: (context: StepContext) => Promise<T> | T): Promise<T>;
+  <T>(name: string, options: StepOptions, fn: (context: StepContext) => Promise<T> | T): Promise<T>;
+};
+
+/** Steps named inside a scope cannot be mistaken for those of another: one for each branch that runs side by side. */
+export type StepScope = {
+  readonly step: StepFunction;
+  /** Opens a scope; it closes when `fn` has settled. */
+  scope<T>(name: string, fn: (scope: StepScope) => Promise<T>): Promise<T>;
+  /** A durable wait: the task needs no process meanwhile. */
+  sleep(name: string, ms: number): Promise<void>;
+  /** Asks a person; resolves with the answer. */
+  ask(name: string, question: string, details?: unknown): Promise<string>;
+  /** Asks a person for leave to go on. */
+  approve(name: string, question: string, details?: unknown): Promise<{ approved: boolean; reason: string | null }>;
+};
+
+export type TaskContext = StepScope & { readonly signal: AbortSignal; readonly attempt: number };
+
+export type ExecutionOptions = {
+  readonly committer: Committer;
+  readonly random: Random;
+  readonly stateId: string;
+  readonly actor: string;
+  readonly signal: AbortSignal;
+  /** Called when the store says the task is not ours any more. */
+  readonly onLost: (error: PawlError) => void;
+  /** Makes sure of the lease before an effect when the process may have slept. */
+  readonly revalidate: () => Promise<void> | null;
+};
+
+/** A start whose outcome is in question. */
+type Started = Pick<Step, "start" | "started_at" | "input" | "effect" | "output">;
+
+const NEVER = new Promise<never>(() => undefined);
+
+export class Execution {
+  readonly task: Task;
+  readonly context: TaskContext;
+  /** Resolves with the open waits when every branch is settled or waiting. */
+  readonly parked: Promise<readonly Wait[]>;
+  readonly #options: ExecutionOptions;
+  readonly #steps: Step[];
+  readonly #waits: Map<string, Wait>;
+  readonly #open: Wait[] = [];
+  readonly #explicit = new Set<string>();
+  #running = 0;
+  #ended = false;
+  #park: (waits: readonly Wait[]) => void = () => undefined;
+
+  private constructor(task: Task, options: ExecutionOptions, steps: Step[], waits: readonly Wait[]) {
+    this.task = task;
+    this.#options = options;
+    this.#steps = steps;
+    this.#waits = new Map(waits.filter((wait) => wait.round === task.round).map((wait) => [wait.key, wait]));
+    this.parked = new Promise((resolve) => (this.#park = resolve));
+    this.context = { ...this.#scope(new Scope()), signal: options.signal, attempt: task.attempts };
+  }
+
+  /** Loads what earlier ownerships recorded; a task claimed for the first time has nothing. */
+  static async open(task: Task, options: ExecutionOptions): Promise<Execution> {
+    if (task.fence === 1) return new Execution(task, options, [], []);
+    const { store } = options.committer;
+    const [steps, waits] = await Promise.all([store.list("step", { equals: { task_id: task.id } }), store.list("wait", { equals: { task_id: task.id } })]);
+    return new Execution(task, options, steps as unknown as Step[], waits as unknown as Wait[]);
+  }
+
+  /** No more steps: the task's code has ended, or no longer owns the task. */
+  end(): void {
+    this.#ended = true;
+  }
+
+  #scope(scope: Scope): StepScope {
+    const step = (name: string, options: unknown, fn?: unknown) =>
+      this.#step(scope, name, (typeof options === "function" ? {} : options) as StepOptions, (fn ?? options) as (context: StepContext) => unknown);
+    return {
+      step: step as StepFunction,
+      scope: async (name, fn) => {
+        checkStepName(name);
+        const child = scope.child(name);
+        try {
+          return await fn(this.#scope(child));
+        } finally {
+          scope.close(name);
+        }
+      },
+      sleep: (name, ms) => this.#sleep(scope, name, ms),
+      ask: async (name, question, details) => (await this.#decide(scope, name, "question", question, details)).answer ?? "",
+      approve: async (name, question, details) => {
+        const decision = await this.#decide(scope, name, "approval", question, details);
+        return { approved: decision.status === "approved", reason: decision.status === "expired" ? "nobody answered in time" : decision.reason };
+      },
+    };
+  }
+
+  /** Enters a name into its scope and counts the branch as running until `body` settles. */
+  async #enter<T>(scope: Scope, name: string, key: string | undefined, body: (key: string) => Promise<T>): Promise<T> {
+    if (this.#ended) return NEVER;
+    checkStepName(name);
+    this.#options.signal.throwIfAborted();
+    if (key !== undefined) {
+      if (this.#explicit.has(explicitKey(name, key))) throw new PawlError("ambiguous_step", `The step "${name}" with the key "${key}" comes twice in one execution.`, { next: "Give each its own key." });
+      this.#explicit.add(explicitKey(name, key));
+    }
+    const id = key === undefined ? scope.enter(name) : explicitKey(name, key);
+    this.#running++;
+    try {
+      return await body(id);
+    } finally {
+      this.#running--;
+      if (key === undefined) scope.leave();
+      this.#parkWhenQuiet();
+    }
+  }
+
+  async #step(scope: Scope, name: string, options: StepOptions, fn: (context: StepContext) => unknown): Promise<unknown> {
+    return this.#enter(scope, name, options.key, async (key) => {
+      const effect = options.effect ?? "repeat";
+      const input = options.input === undefined ? undefined : canonical(options.input, `input of step ${name}`);
+      const kept = options.keep === true || (effect === "once" && options.redo !== true);
+      const plan: StepPlan = { key, name, effect, kept, input: input ?? null, inputHash: hashInput(input) };
+      const known = this.#steps.length === 0 ? null : recordOf(this.#steps, this.task.round, key);
+      const found = replay(known, this.task, plan.inputHash);
+      if (found.do === "output") return canonical(found.output);
+      if (found.do === "throw") throw thrown(found.error);
+      if (found.do === "run") return this.#run(plan, options, fn, (known?.start ?? 0) + 1);
+      return this.#resolve(plan, options, fn, found.step, found.do);
+    });
+  }
+
+  /** Runs it: the intent first for `once`, then the effect, then its record. */
+  async #run(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number): Promise<unknown> {
+    const { committer } = this.#options;
+    const startedAt = committer.store.clock.now();
+    if (plan.effect === "once") await this.#commit(startStep(this.task, plan, start, startedAt));
+    else await this.#options.revalidate();
+    let output: Json;
+    try {
+      output = canonical(await this.#tries(plan, options, fn, start), `the output of step ${plan.key}`);
+    } catch (error) {
+      return this.#failed(plan, options, fn, start, startedAt, error);
+    }
+    await this.#commit(endStep(this.task, plan, start, startedAt, { output }, committer.store.clock.now()));
+    // The record keeps its own copy: what the caller does to this one must not reach it.
+    return canonical(output);
+  }
+
+  async #failed(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number, startedAt: number, error: unknown): Promise<unknown> {
+    const happened = plan.effect === "once" && !(error instanceof NotDone);
+    // Taken away or stopped: nothing is known of this effect, and it is not this worker's to say.
+    if (this.#options.signal.aborted || isPawlError(error, "lease_lost")) throw error;
+    if (happened) {
+      const step: Started = { start, started_at: iso(startedAt), input: plan.input, effect: plan.effect, output: null };
+      return this.#resolve(plan, options, fn, step, "unknown", failureOf(error).message);
+    }
+    const failure = failureOf(error);
+    await this.#commit(endStep(this.task, plan, start, startedAt, { error: failure }, this.#now()));
+    // Thrown as a replay will throw it, so that code that catches it takes the same path both times.
+    throw thrown(failure, error);
+  }
+
+  /** One try after another. A `once` effect is repeated only when it certainly did not happen. */
+  async #tries(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number): Promise<unknown> {
+    const tries = options.retry?.tries ?? 1;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#once(plan, options, fn, start);
+      } catch (error) {
+        const again = attempt < tries && !this.#options.signal.aborted && !isPermanent(error) && (plan.effect === "repeat" || error instanceof NotDone);
+        if (!again) throw error;
+        await sleepFor(this.#options.committer.store.clock, backoffMs(attempt, options.retry ?? {}, this.#options.random.number()), this.#options.signal);
+      }
+    }
+  }
+
+  async #once(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number): Promise<unknown> {
+    if (options.timeoutMs === undefined) return fn(this.#stepContext(plan, start, this.#options.signal));
+    const timeout = new AbortController();
+    const cancel = this.#options.committer.store.clock.timer(options.timeoutMs, () =>
+      timeout.abort(new PawlError("timeout", `The step "${plan.key}" took longer than ${options.timeoutMs} ms.`)),
+    );
+    const signal = AbortSignal.any([this.#options.signal, timeout.signal]);
+    try {
+      return await Promise.race([fn(this.#stepContext(plan, start, signal)), aborted(signal)]);
+    } finally {
+      cancel();
+    }
+  }
+
+  #stepContext(plan: StepPlan, start: number, signal: AbortSignal): StepContext {
+    const { stateId } = this.#options;
+    const { task } = this;
+    // Computed when asked for: most steps never look at it.
+    return { signal, start, get idempotencyKey() { return idempotencyKey(stateId, task.id, task.round, plan.key); } };
+  }
+
+  /** An outcome nobody knows, or a changed input: an earlier answer, the check, or a person settles it. */
+  async #resolve(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, step: Started, what: "unknown" | "changed", why = "the process that ran it died"): Promise<unknown> {
+    const answer = await this.#answerFor(plan, step.start);
+    if (answer) {
+      const verdict = verdictOf(answer);
+      if (verdict.do === "again") return this.#run(plan, options, fn, step.start + 1);
+      if (verdict.do === "done") return this.#keep(plan, step, answer.answer === "keep" ? step.output : verdict.output);
+      await this.#commit(endStep(this.task, plan, step.start, parseIso(step.started_at), { error: verdict.error }, this.#now()));
+      throw thrown(verdict.error);
+    }
+    if (what === "changed") return this.#wait(plan, askAbout(this.task, plan, step.start, stepChanged(this.task, plan, step), this.#options.actor, this.#now()));
+    if (step.effect === "repeat") return this.#run(plan, options, fn, step.start + 1);
+    let said: CheckAnswer;
+    try {
+      said = await options.check?.(this.#stepContext(plan, step.start, this.#options.signal));
+    } catch (error) {
+      why += `; its check failed: ${failureOf(error).message}`;
+    }
+    if (said?.done === true) return this.#keep(plan, step, canonical(said.output, `the output of the check of step ${plan.key}`));
+    if (said?.done === false) return this.#run(plan, options, fn, step.start + 1);
+    return this.#wait(plan, askAbout(this.task, plan, step.start, unknownEffect(this.task, plan, step, why), this.#options.actor, this.#now()));
+  }
+
+  async #keep(plan: StepPlan, step: Started, output: Json): Promise<Json> {
+    await this.#commit(endStep(this.task, plan, step.start, parseIso(step.started_at), { output }, this.#now()));
+    return output;
+  }
+
+  /** The settled decision about exactly this start of the step, if there is one. */
+  async #answerFor(plan: { key: string }, start: number): Promise<Decision | null> {
+    const wait = this.#waits.get(plan.key);
+    if (!wait?.decision_id || wait.status === "withdrawn") return null;
+    const decision = ((await this.#options.committer.store.get("decision", [wait.decision_id]))[0] ?? null) as Decision | null;
+    if (!decision || decision.step_start !== start) return null;
+    if (decision.status !== "open") return decision;
+    return this.#waitFor(wait);
+  }
+
+  async #sleep(scope: Scope, name: string, ms: number): Promise<void> {
+    if (!Number.isFinite(ms) || ms < 0) throw new PawlError("usage", `sleep needs a number of milliseconds of at least 0, not ${ms}.`);
+    return this.#enter(scope, name, undefined, async (key) => {
+      const wait = this.#waits.get(key);
+      if (wait?.status === "settled") return;
+      if (wait?.status === "open") return this.#waitFor(wait);
+      return this.#wait({ key }, askTimer(this.task, { key }, this.#now() + ms, this.#now()));
+    });
+  }
+
+  async #decide(scope: Scope, name: string, kind: DecisionKind, question: string, details: unknown): Promise<Decision> {
+    return this.#enter(scope, name, undefined, async (key) => {
+      const shown = details === undefined ? null : canonical(details, "details");
+      const decision = await this.#answerFor({ key }, 1);
+      // A decision is for exactly the arguments shown: with others it must be taken again.
+      if (decision && hashInput(decision.details) === hashInput(shown) && decision.question === question) return decision;
+      return this.#wait({ key }, askAbout(this.task, { key }, 1, { kind, question, details: shown }, this.#options.actor, this.#now()));
+    });
+  }
+
+  /** Writes a wait and stays in it. */
+  async #wait(plan: { key: string }, change: Change): Promise<never> {
+    await this.#commit(change);
+    const [wait] = await this.#options.committer.store.get("wait", [[this.task.id, this.task.round, plan.key]]);
+    return this.#waitFor(wait as unknown as Wait);
+  }
+
+  #waitFor(wait: Wait): Promise<never> {
+    this.#open.push(wait);
+    this.#running--;
+    this.#parkWhenQuiet();
+    return NEVER;
+  }
+
+  /** Parks when nothing has run for a few turns of the event loop: code between two steps may still be on its way. */
+  #parkWhenQuiet(turns = 3): void {
+    if (this.#open.length === 0 || this.#running > 0 || this.#ended) return;
+    if (turns === 0) {
+      this.#ended = true;
+      return this.#park(this.#open);
+    }
+    setImmediate(() => this.#parkWhenQuiet(turns - 1));
+  }
+
+  #now(): number {
+    return this.#options.committer.store.clock.now();
+  }
+
+  async #commit(change: Change): Promise<void> {
+    const result = await this.#options.committer.commit(change);
+    if (this.#ended) return NEVER;
+    if (result.ok) return;
+    if ("error" in result) throw result.error;
+    const lost = leaseLost(this.task.id, result.conflict.record);
+    this.#options.onLost(lost);
+    throw lost;
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) return reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/** A step's failure as its caller sees it, live and on a replay: same message, same code, permanent when it was. */
+function thrown(failure: Failure, cause?: unknown): Error {
+  const kept = cause ?? (failure.cause === undefined ? undefined : new Error(failure.cause));
+  return new PawlError("failed", failure.message, {
+    details: { ...(failure.code === undefined ? {} : { code: failure.code }), ...(failure.permanent ? { permanent: true } : {}) },
+    ...(kept === undefined ? {} : { cause: kept }),
+  });
+}

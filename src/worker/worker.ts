@@ -1,0 +1,296 @@
+// A worker claims due tasks, runs as many at once as it may, keeps its leases alive, and sweeps. One pump does the
+// claiming; it is woken by a freed slot, a change of the state and a timer to the next instant something falls due, and
+// never polls faster than it must. Invariant: a task runs here only while its lease is confirmed.
+import type { Clock } from "../base/clock.ts";
+import { messageOf, PawlError } from "../base/errors.ts";
+import type { Random } from "../base/id.ts";
+import { LIMITS } from "../base/limits.ts";
+import { claimDue, type Lane } from "../core/claim.ts";
+import { leaseLost, type Committer } from "../core/committer.ts";
+import { DEFAULT_QUEUE } from "../core/new-task.ts";
+import type { Task } from "../core/records.ts";
+import type { Backoff } from "../core/retry.ts";
+import { stateIdOf } from "../core/identity.ts";
+import { nextInstant, sweep, type Evidence } from "../core/sweep.ts";
+import { heartbeat } from "../core/task.ts";
+import { Stopped, Work, type Hooks, type Shop } from "./attempt.ts";
+import type { Executor, Verifier } from "./executor.ts";
+import { appear, hostEvidence, type Presence } from "./liveness.ts";
+
+export type WorkerOptions = Hooks & {
+  readonly executor: Executor | null;
+  readonly verifier?: Verifier | null;
+  /** Tasks at once. Default 1. */
+  readonly concurrency?: number;
+  /** The queues to work, outside batches. Default: "default". */
+  readonly queues?: readonly string[];
+  /** Asked before each claim for where to look; replaces `queues`. */
+  readonly lanes?: () => Promise<readonly Lane[]>;
+  /** Work this task only, wherever it is. */
+  readonly only?: number;
+  /** Stop claiming after so many tasks have been started. */
+  readonly maxTasks?: number;
+  readonly leaseMs?: number;
+  readonly backoff?: Backoff;
+  /** A name for people; the id is random per start. */
+  readonly label?: string;
+  readonly notice?: (line: string) => void;
+  /** False: only leases tell that a worker is gone (for tests). */
+  readonly trustLocks?: boolean;
+};
+
+/** What the state lends its workers. */
+export type WorkerHome = { readonly committer: Committer; readonly clock: Clock; readonly random: Random; readonly lockFolder: string | null };
+
+/** How often a worker looks for dead neighbours: a quarter of the second a takeover may take. */
+const NEIGHBOUR_MS = 250;
+/** The least time between two sweeps at claims. */
+const SWEEP_MS = 100;
+
+export class Worker {
+  readonly id: string;
+  readonly #home: WorkerHome;
+  readonly #options: WorkerOptions;
+  readonly #presence: Presence;
+  readonly #evidence: Evidence;
+  #shop: Shop;
+  readonly #active = new Map<number, Work>();
+  readonly #leaseMs: number;
+  readonly #concurrency: number;
+  #started = 0;
+  #pauseUntil = 0;
+  #sweptAt = -Infinity;
+  #stopping = false;
+  #pumping: Promise<void> | null = null;
+  #again = false;
+  #cancelTimer: (() => void) | null = null;
+  #cancelBeat: (() => void) | null = null;
+  #unwatch: (() => void) | null = null;
+  #idleWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+  #settleWaiters: (() => void)[] = [];
+  #failure: unknown = null;
+  readonly #ready: Promise<void>;
+
+  constructor(home: WorkerHome, options: WorkerOptions) {
+    const concurrency = options.concurrency ?? 1;
+    if (!Number.isInteger(concurrency) || concurrency < 1) throw new PawlError("usage", `concurrency must be a whole number of at least 1, not ${concurrency}.`);
+    this.#home = home;
+    this.#options = options;
+    this.#concurrency = concurrency;
+    this.#leaseMs = options.leaseMs ?? LIMITS.leaseMs;
+    this.#presence = appear(home.lockFolder, options.label, home.clock, home.random);
+    this.id = this.#presence.id;
+    this.#evidence = hostEvidence(home.clock, options.trustLocks ?? true);
+    this.#shop = {
+      ...home,
+      stateId: "", // read at the start, before the first claim
+      workerId: this.id,
+      executor: options.executor,
+      verifier: options.verifier ?? null,
+      backoff: options.backoff ?? {},
+      hooks: options,
+      notice: options.notice ?? (() => undefined),
+      onUsageLimit: (resumeAt, message) => this.#pause(resumeAt, message),
+    };
+    this.#ready = this.#begin();
+  }
+
+  /** Tasks it is working on now. */
+  get active(): readonly Task[] {
+    return [...this.#active.values()].map((work) => work.task);
+  }
+
+  /** Resolves when nothing is due and nothing runs here. Delayed, waiting and blocked tasks do not count. */
+  async idle(): Promise<void> {
+    await this.#ready;
+    if (this.#failure) throw this.#failure;
+    return new Promise((resolve, reject) => {
+      this.#idleWaiters.push({ resolve, reject });
+      this.#wake();
+    });
+  }
+
+  /** No new claims from now on; what runs may end. Resolves when it has. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#ready.catch(() => undefined);
+    await this.#pumping;
+    await Promise.all([...this.#active.values()].map((work) => work.done.catch(() => undefined)));
+    await this.#leave();
+  }
+
+  /** Ends what runs: its code is aborted, its commands are ended, its tasks go back to pending with no attempt counted. */
+  async abort(reason = "the worker was stopped"): Promise<void> {
+    this.#stopping = true;
+    for (const work of this.#active.values()) work.abort(new Stopped(reason));
+    await this.stop();
+  }
+
+  /** Stops claiming without waiting. */
+  halt(): void {
+    this.#stopping = true;
+    this.#wake();
+  }
+
+  async #begin(): Promise<void> {
+    try {
+      await this.#options.executor?.prepare?.();
+      await this.#options.verifier?.prepare?.();
+      const result = await this.#home.committer.commit({ puts: [this.#presence.put] });
+      if (!result.ok && "error" in result) throw result.error;
+      this.#shop = { ...this.#shop, stateId: await stateIdOf(this.#home.committer, this.#home.random) };
+      await sweep(this.#home.committer, this.#evidence, this.id, true);
+      this.#unwatch = this.#home.committer.store.watch(() => this.#wake());
+      this.#beat();
+      this.#wake();
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    for (const waiter of this.#idleWaiters.splice(0)) waiter.reject(error);
+  }
+
+  #pause(resumeAt: number, message: string): void {
+    this.#pauseUntil = Math.max(this.#pauseUntil, resumeAt);
+    this.#shop.notice(message);
+  }
+
+  /** Runs the pump, once more when it is running already. */
+  #wake(): void {
+    if (this.#pumping) {
+      this.#again = true;
+      return;
+    }
+    this.#pumping = this.#pump()
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#pumping = null;
+        if (this.#again) {
+          this.#again = false;
+          this.#wake();
+        }
+      });
+  }
+
+  async #pump(): Promise<void> {
+    this.#cancelTimer?.();
+    // Only those who asked before this look at the state may be told what it found.
+    const asked = this.#idleWaiters.splice(0);
+    const { clock, committer } = this.#home;
+    if (clock.monotonic() - this.#sweptAt >= SWEEP_MS) {
+      this.#sweptAt = clock.monotonic();
+      await sweep(committer, this.#evidence, this.id, false);
+    }
+    while (this.#mayClaim()) {
+      const room = Math.min(this.#concurrency - this.#active.size, (this.#options.maxTasks ?? Infinity) - this.#started);
+      const claimed = await this.#claim(room);
+      if (claimed.length === 0) break;
+      for (const task of claimed) this.#start(task);
+    }
+    if (this.#active.size === 0) this.#tellIdle(asked);
+    else this.#idleWaiters.unshift(...asked);
+    if (!this.#stopping) await this.#setTimer();
+  }
+
+  #mayClaim(): boolean {
+    return (
+      !this.#stopping && this.#failure === null && this.#options.executor !== null && this.#active.size < this.#concurrency &&
+      this.#started < (this.#options.maxTasks ?? Infinity) && this.#home.clock.now() >= this.#pauseUntil
+    );
+  }
+
+  async #claim(limit: number): Promise<Task[]> {
+    const request = { verifier: this.#options.verifier?.name ?? null, limit, worker: this.id, leaseMs: this.#leaseMs };
+    if (this.#options.only !== undefined) return claimDue(this.#home.committer, { ...request, lanes: [], only: this.#options.only });
+    const lanes = this.#options.lanes ? await this.#options.lanes() : (this.#options.queues ?? [DEFAULT_QUEUE]).map((queue) => ({ queue, batch_id: null }));
+    if (lanes.length === 0) return [];
+    return claimDue(this.#home.committer, { ...request, lanes });
+  }
+
+  #start(task: Task): void {
+    this.#started++;
+    const work = new Work(this.#shop, task, (w) => this.#revalidate(w));
+    this.#active.set(task.id, work);
+    work.done
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#active.delete(task.id);
+        this.#wake();
+      });
+  }
+
+  #tellIdle(asked = this.#idleWaiters.splice(0)): void {
+    for (const waiter of asked) this.#failure ? waiter.reject(this.#failure) : waiter.resolve();
+    for (const waiter of this.#settleWaiters.splice(0)) waiter();
+  }
+
+  /** Resolves at the next change, due instant or look at the neighbours. */
+  nextEvent(): Promise<void> {
+    return new Promise((resolve) => this.#settleWaiters.push(resolve));
+  }
+
+  /** Wakes the pump when something next falls due, and to look for dead neighbours. */
+  async #setTimer(): Promise<void> {
+    const { clock, committer } = this.#home;
+    const next = await nextInstant(committer);
+    const dueMs = next === null ? Infinity : Math.max(next - clock.now(), SWEEP_MS);
+    this.#cancelTimer = clock.timer(Math.min(dueMs, NEIGHBOUR_MS), () => this.#wake());
+  }
+
+  /** Renews every lease at a third of its length; at two thirds unconfirmed a task is given up here. */
+  #beat(): void {
+    this.#cancelBeat = this.#home.clock.timer(
+      this.#leaseMs / 3,
+      () => {
+        for (const work of this.#active.values()) void this.#renew(work).catch(() => undefined);
+        if (!this.#stopping || this.#active.size > 0) this.#beat();
+      },
+      false,
+    );
+  }
+
+  async #renew(work: Work): Promise<void> {
+    const { clock, committer } = this.#home;
+    if (this.#unconfirmed(work)) work.abort(leaseLost(work.task.id, null));
+    const sent = { monotonic: clock.monotonic(), wall: clock.now() };
+    const result = await committer.commit(heartbeat(work.task, work.task.fence, this.#leaseMs, sent.wall));
+    if (result.ok) work.confirmed = sent;
+    else if ("conflict" in result && this.#active.get(work.task.id) === work) work.abort(leaseLost(work.task.id, result.conflict.record));
+  }
+
+  /** Two thirds of the lease have passed since the store last confirmed it, by either clock: a suspended laptop stops only one. */
+  #unconfirmed(work: Work): boolean {
+    const { clock } = this.#home;
+    const passed = Math.max(clock.monotonic() - work.confirmed.monotonic, clock.now() - work.confirmed.wall);
+    return passed > (this.#leaseMs * 2) / 3;
+  }
+
+  /** Before an effect: null when the lease is fresh, else a renewal that throws when it is lost. */
+  #revalidate(work: Work): Promise<void> | null {
+    if (!this.#unconfirmed(work)) return null;
+    work.confirmed = { monotonic: this.#home.clock.monotonic(), wall: this.#home.clock.now() };
+    return this.#home.committer.commit(heartbeat(work.task, work.task.fence, this.#leaseMs, this.#home.clock.now())).then((result) => {
+      if (result.ok) return;
+      const lost = leaseLost(work.task.id, "conflict" in result ? result.conflict.record : null);
+      work.abort(lost);
+      throw lost;
+    });
+  }
+
+  async #leave(): Promise<void> {
+    this.#cancelTimer?.();
+    this.#cancelBeat?.();
+    this.#unwatch?.();
+    this.#tellIdle();
+    try {
+      await this.#home.committer.commit({ puts: [{ kind: "worker", key: this.id, delete: true }] });
+    } catch (error) {
+      this.#shop.notice(`The worker could not sign off: ${messageOf(error)}`);
+    }
+    this.#presence.leave();
+  }
+}
