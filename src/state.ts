@@ -6,14 +6,19 @@ import { systemClock, type Clock } from "./base/clock.ts";
 import { PawlError } from "./base/errors.ts";
 import { systemRandom, type Random } from "./base/id.ts";
 import { LIMITS } from "./base/limits.ts";
-import { claimDue } from "./core/claim.ts";
+import type { BatchSummary } from "./core/batch.ts";
+import { BatchHandle, createBatch, getBatch, importEntries, listBatches, summaryOf, type NewBatch } from "./core/batches.ts";
+import { claimDue, nextDue } from "./core/claim.ts";
 import { Committer } from "./core/committer.ts";
 import { inbox, getDecision, settleDecision, type Settlement } from "./core/decision.ts";
 import { seal, verifyChain } from "./core/history.ts";
 import { DEFAULT_QUEUE, type NewTask } from "./core/new-task.ts";
-import { KINDS, type Decision, type Status, type Step, type Task, type Transition } from "./core/records.ts";
+import { importFile, type ImportedList, type ImportOptions } from "./worker/import.ts";
+import { statusOf, type StatusReport } from "./core/status.ts";
+import { listEntries } from "./core/task-list.ts";
+import { KINDS, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
 import {
-  addTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
+  addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
   type Settling, type TaskEdit, type TaskFilter,
 } from "./core/tasks.ts";
 import { formatToken } from "./core/token.ts";
@@ -132,6 +137,12 @@ export class State {
     remove: (ref: number | string, options: { reason?: string } = {}): Promise<Task> => removeTask(this.committer, ref, { actor: this.actor, ...options }),
     steps: async (ref: number | string): Promise<Step[]> =>
       (await this.committer.store.list("step", { equals: { task_id: (await getTask(this.committer, ref)).id } })) as unknown as Step[],
+    outputs: async (ref: number | string): Promise<Output[]> =>
+      (await this.committer.store.list("output", { equals: { task_id: (await getTask(this.committer, ref)).id } })) as unknown as Output[],
+    /** The task a claim would give, or none. Takes nothing. */
+    next: (queue?: string, batch?: string): Promise<Task[]> => nextDue(this.committer, { queue: queue ?? DEFAULT_QUEUE, batch_id: batch ?? null }),
+    /** All tasks that fit, however many. */
+    all: (filter: Omit<TaskFilter, "limit" | "after"> = {}): Promise<Task[]> => allTasks(this.committer, filter),
     /** Runs `fn` for the task unless it is completed; a concurrent caller gets the same result. Throws what the task failed with. */
     executeOnce: <T>(ref: number | string, fn: Execute): Promise<T> => executeOnce(this.#home(), ref, fn) as Promise<T>,
   };
@@ -149,6 +160,28 @@ export class State {
     /** The number of the first transition that does not follow from the one before, or null when the chain is whole. */
     verify: async (id: number): Promise<number | null> => verifyChain(await this.history.of(id)),
   };
+
+  /** Lists of tasks worked as one. */
+  readonly batches = {
+    /** Makes a batch from descriptions or objects with a task's fields. */
+    create: async (entries: readonly unknown[], fields: NewBatch = {}): Promise<BatchHandle> => {
+      const batch = await createBatch(this.committer, fields);
+      await importEntries(this.committer, batch, listEntries(entries), "list", {}, this.actor);
+      return this.#batch(batch.id);
+    },
+    /** The batch with this id, to go on with; `not_found` when there is none. */
+    load: async (id: string): Promise<BatchHandle> => this.#batch((await getBatch(this.committer, id)).id),
+    get: (id: string): Promise<Batch> => getBatch(this.committer, id),
+    list: (limit?: number): Promise<Batch[]> => listBatches(this.committer, limit),
+    summary: (id: string): Promise<BatchSummary> => summaryOf(this.committer, id),
+    /** Imports a list from a file ("-" is standard input): into its unfinished batch, or a new one. */
+    import: (file: string, options: ImportOptions = {}): Promise<ImportedList> => importFile(this.committer, file, options, this.actor),
+  };
+
+  /** Where everything stands, for people and programs. Reads only. */
+  status(): Promise<StatusReport> {
+    return statusOf(this.committer, this.location);
+  }
 
   /** Starts a worker in this process. It claims until it is stopped. */
   work(options: WorkOptions): Worker {
@@ -184,6 +217,10 @@ export class State {
       worker: `c-${this.random.hex(16)}`, leaseMs: options.leaseMs ?? LIMITS.heldLeaseMs, actor: options.actor ?? this.actor,
     });
     return task ? { task, token: formatToken(task) } : null;
+  }
+
+  #batch(id: string): BatchHandle {
+    return new BatchHandle(this.committer, id, this.actor);
   }
 
   #home() {

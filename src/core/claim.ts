@@ -62,3 +62,26 @@ export function merge(changes: readonly Change[]): Change {
   }
   return { guards, puts };
 }
+
+/** The task a claim of this lane would give first, without taking it. */
+export async function nextDue(committer: Committer, lane: Lane): Promise<Task[]> {
+  return (await committer.store.list("task", { index: "due", equals: { queue: lane.queue, batch_id: lane.batch_id }, limit: 1 })).map(asTask);
+}
+
+/** True while something in these lanes will move by itself or is moving: due, delayed, worked on, sleeping. Blocked tasks and decisions do not count. */
+export async function isMoving(committer: Committer, lanes: readonly Lane[], verifier: string | null): Promise<boolean> {
+  const { store } = committer;
+  const ours = (task: Task) => lanes.some((lane) => lane.queue === task.queue && lane.batch_id === task.batch_id);
+  const some = async (query: Query, moves: (task: Task) => boolean) => (await store.list("task", query)).map(asTask).some((task) => ours(task) && moves(task));
+  for (const lane of lanes) {
+    if ((await nextDue(committer, lane)).length > 0) return true;
+  }
+  if (await some({ index: "owner" }, () => true)) return true;
+  if (await some({ index: "delayed" }, (task) => task.status === "pending" || task.verifier === verifier)) return true;
+  if (verifier !== null && (await some({ index: "status", equals: { status: "review" } }, (task) => task.ready && task.verifier === verifier))) return true;
+  return some({ index: "status", equals: { status: "waiting" } }, sleeps);
+}
+
+function sleeps(task: Task): boolean {
+  return Array.isArray(task.waiting_for) && (task.waiting_for as { kind?: string }[]).some((wait) => wait.kind === "timer");
+}

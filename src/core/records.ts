@@ -308,6 +308,13 @@ export const KINDS: readonly Kind[] = [
     key: ["task_id", "fence", "part"],
     indexes: {},
   },
+  {
+    // Steps of a shell script are separate processes: their count and overlap are kept here, for one ownership.
+    name: "call",
+    fields: { task_id: "integer", fence: "integer", name: "text", started: "integer", ended: "integer", overlapped: "boolean" },
+    key: ["task_id", "fence", "name"],
+    indexes: {},
+  },
   { name: "meta", fields: { name: "text", value: "json" }, key: ["name"], indexes: {} },
   { name: "op", fields: { id: "text", at: "text" }, key: ["id"], indexes: { at: { fields: ["at"] } } },
 ];

@@ -1,13 +1,12 @@
 // Reads a list of tasks (text, Markdown, JSONL, JSON, CSV) into entries: text in, values out. Invariants: an entry's
 // identity (`itemKey`) depends only on what its line asks for and on how many equal lines stand before it, never on how
 // far it is; a list is read whole or refused with file and line; nothing but a PawlError is ever thrown.
-import { iso, parseIso } from "../base/clock.ts";
-import { parseDuration } from "../base/duration.ts";
 import { isPawlError, PawlError } from "../base/errors.ts";
-import { canonical, checkJson, sha256, sortedText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { checkDescription, checkTaskFields, type NewTask } from "./new-task.ts";
-import { STATUSES, type Status } from "./records.ts";
+import { readCsv } from "./csv.ts";
+import { draftOf, fieldName, isDescription, lineDraft, type Collect, type Draft, type ListEntry } from "./list-entry.ts";
+
+export { itemKey, type ListEntry } from "./list-entry.ts";
 
 export const LIST_FORMATS = ["text", "markdown", "jsonl", "json", "csv"] as const;
 export type ListFormat = (typeof LIST_FORMATS)[number];
@@ -15,41 +14,7 @@ export type ListFormat = (typeof LIST_FORMATS)[number];
 /** Entries of one list at most: more is a data set, and a run of it would outlive any machine. */
 export const MAX_ENTRIES = 1_000_000;
 
-export type ListEntry = {
-  readonly description: string;
-  readonly key?: string;
-  readonly input?: Json;
-  readonly queue?: string;
-  readonly priority?: number;
-  readonly tags?: readonly string[];
-  /** As written: keys, or ids of entries of the same list; `linkDependencies` in batch.ts tells them apart. */
-  readonly depends_on?: readonly (string | number)[];
-  readonly max_attempts?: number;
-  readonly timeout_ms?: number;
-  readonly verifier?: string;
-  readonly run_at?: string;
-  readonly deadline_at?: string;
-  /** A deadline given as a duration ("2h"): counted from the import. */
-  readonly deadline_ms?: number;
-  /** Completed already: checked, marked [DONE], or by its status. */
-  readonly done?: true;
-  /** As the list says; whoever imports makes `pending` of what nobody works on here (in_progress, waiting, review). */
-  readonly status?: Status;
-  readonly result?: Json;
-  /** The number the list calls it by; not the id it will get. */
-  readonly ref?: number;
-  /** Where it begins in the file, from 1. */
-  readonly line: number;
-  /** What it asks for, as one text: its identity. */
-  readonly text: string;
-  /** Counts entries of the same text, from 1. */
-  readonly occurrence: number;
-};
-
-type Draft = Omit<ListEntry, "line" | "occurrence">;
-type Row = { readonly [field: string]: Json };
-type Collect = (line: number, make: () => Draft | null) => void;
-type Reader = (text: string, collect: Collect, fileName: string) => void;
+type Reader = (text: string, collect: Collect) => void;
 
 const READERS: { readonly [format in ListFormat]: Reader } = { text: readText, markdown: readMarkdown, jsonl: readJsonLines, json: readJson, csv: readCsv };
 const EXTENSIONS: { readonly [extension: string]: ListFormat } = {
@@ -64,7 +29,7 @@ export function parseTaskList(text: string, format: ListFormat | undefined, file
   if (nul >= 0) throw at(fileName, lineOf(content, nul), new PawlError("value_refused", "It contains a NUL character, so it is not a text file.", { next: "Give a UTF-8 text file." }));
   const known = format ?? detectFormat(content, fileName);
   const { entries, collect } = collector(fileName);
-  READERS[known](content, collect, fileName);
+  READERS[known](content, collect);
   return { format: known, entries };
 }
 
@@ -73,11 +38,6 @@ export function listEntries(values: readonly unknown[], name = "list"): ListEntr
   const { entries, collect } = collector(name);
   values.forEach((value, i) => collect(i + 1, () => draftOf(value)));
   return entries;
-}
-
-/** The name of an entry within its batch: its key, or a hash of its text and which of the equal ones it is. */
-export function itemKey(entry: Pick<ListEntry, "key" | "text" | "occurrence">): string {
-  return entry.key ?? `${sha256(entry.text, 32)}#${entry.occurrence}`;
 }
 
 /** The text of a file. A byte order mark is dropped; anything but UTF-8 is refused with its line. */
@@ -116,14 +76,14 @@ export function applyVars(text: string, vars: { readonly [name: string]: string 
 export function detectFormat(text: string, fileName: string): ListFormat {
   const extension = /\.([A-Za-z]+)$/.exec(fileName)?.[1]?.toLowerCase() ?? "";
   if (Object.hasOwn(EXTENSIONS, extension)) return EXTENSIONS[extension] as ListFormat;
-  const body = text.trimStart();
-  if (/^(\{\s*["}]|\[\s*["{])/.test(body)) {
+  const body = text.trim();
+  if (/^(\{\s*["}]|\[\s*["{]|\[\s*\]$)/.test(body)) {
     const first = tryJson(/^[^\r\n]*/.exec(body)?.[0] ?? "");
     return first !== null && typeof first === "object" && !Array.isArray(first) && listName(first) === undefined ? "jsonl" : "json";
   }
   if (/^[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+\[[ xX]\][ \t]/m.test(text)) return "markdown";
   const header = /^[^\r\n]*/.exec(body)?.[0].split(",").map(fieldName) ?? [];
-  return header.length > 1 && header.some((name) => DESCRIPTION_NAMES.includes(name)) ? "csv" : "text";
+  return header.length > 1 && header.some(isDescription) ? "csv" : "text";
 }
 
 function tryJson(text: string): unknown {
@@ -170,26 +130,22 @@ function lineOf(text: string, position: number): number {
   return line;
 }
 
-/** Calls `each` for every line, without its line end, trimmed. */
-function eachLine(text: string, maxBytes: number, collect: Collect, each: (line: string) => Draft | null): void {
-  text.split(/\r\n|\n|\r/).forEach((raw, i) => {
+const linesOf = (text: string): string[] => text.split(/\r\n|\n|\r/);
+
+/** Collects what `each` makes of every line, trimmed. */
+function eachLine(lines: readonly string[], maxBytes: number, collect: Collect, each: (line: string) => Draft | null): void {
+  lines.forEach((raw, i) => {
     collect(i + 1, () => {
-      if (raw.length > maxBytes / 4 && Buffer.byteLength(raw) > maxBytes) throw new PawlError("value_refused", `The line is longer than ${maxBytes} bytes.`, { next: "Put long material into a file and name the file in the task." });
-      return each(raw.trim());
+      if (raw.length <= maxBytes / 4 || Buffer.byteLength(raw) <= maxBytes) return each(raw.trim());
+      throw new PawlError("value_refused", `The line is longer than ${maxBytes} bytes.`, { next: "Put long material into a file and name the file in the task." });
     });
   });
 }
 
 /* ---------- text and Markdown ---------- */
 
-function lineDraft(description: string, done: boolean): Draft | null {
-  if (description === "") return null;
-  checkDescription(description);
-  return { description, text: description, ...(done ? { done: true } : {}) };
-}
-
 function readText(text: string, collect: Collect): void {
-  eachLine(text, LIMITS.textBytes, collect, (line) => {
+  eachLine(linesOf(text), LIMITS.textBytes, collect, (line) => {
     if (line.startsWith("#")) return null;
     const done = /^\[DONE\](?:\s+|$)/.exec(line);
     return lineDraft(done ? line.slice(done[0].length) : line, done !== null);
@@ -198,39 +154,46 @@ function readText(text: string, collect: Collect): void {
 
 const BOX = /^(?:[-*+]|\d{1,9}[.)])\s+\[([ xX])\](?:\s+(.*))?$/s;
 const BULLET = /^(?:[-*+]|\d{1,9}[.)])\s+(.*)$/s;
+const RULE = /^(?:[-*_]\s*){3,}$/;
 
-/** Checkboxes, or plain list items when there is no checkbox. Code blocks, comments and front matter hold no tasks. */
+/** Checkboxes, or plain list items when there is no checkbox. */
 function readMarkdown(text: string, collect: Collect): void {
-  const boxes = text.split(/\r\n|\n|\r/).some((line) => BOX.test(line.trim()));
-  let fence = "";
-  let skipTo = "";
-  let first = true;
-  eachLine(text, LIMITS.textBytes, collect, (line) => {
-    const opensFile = first;
-    first = false;
-    if (skipTo !== "") {
-      if (skipTo === "---" ? line === skipTo : line.includes(skipTo)) skipTo = "";
-      return null;
-    }
-    const mark = /^(`{3,}|~{3,})/.exec(line)?.[0] ?? "";
-    if (fence !== "") {
-      if (mark.startsWith(fence) && mark.length === line.length) fence = "";
-      return null;
-    }
-    fence = mark;
-    if (opensFile && line === "---") skipTo = "---";
-    else if (line.startsWith("<!--") && !line.includes("-->")) skipTo = "-->";
-    if (fence !== "" || skipTo !== "" || /^(?:[-*_]\s*){3,}$/.test(line)) return null;
+  const lines = proseOf(linesOf(text));
+  const boxes = lines.some((line) => BOX.test(line.trim()));
+  eachLine(lines, LIMITS.textBytes, collect, (line) => {
     const box = BOX.exec(line);
     if (box) return lineDraft((box[2] ?? "").trim(), box[1] !== " ");
-    return boxes ? null : lineDraft((BULLET.exec(line)?.[1] ?? "").trim(), false);
+    return boxes || RULE.test(line) ? null : lineDraft((BULLET.exec(line)?.[1] ?? "").trim(), false);
+  });
+}
+
+/** The lines with front matter, code blocks and comments blanked: what looks like a task in there is none. */
+function proseOf(lines: readonly string[]): string[] {
+  const front = lines[0]?.trimEnd() === "---" ? lines.findIndex((line, i) => i > 0 && line.trimEnd() === "---") : -1;
+  let fence = "";
+  let comment = false;
+  return lines.map((raw, i) => {
+    const line = raw.trim();
+    if (i <= front) return "";
+    if (comment) {
+      comment = !line.includes("-->");
+      return "";
+    }
+    const mark = /^(?:`{3,}(?!.*`)|~{3,})/.exec(line)?.[0] ?? "";
+    if (fence !== "") {
+      if (mark.startsWith(fence) && mark === line) fence = "";
+      return "";
+    }
+    fence = mark;
+    comment = line.startsWith("<!--") && !line.includes("-->");
+    return fence !== "" || comment ? "" : raw;
   });
 }
 
 /* ---------- JSON and JSONL ---------- */
 
 function readJsonLines(text: string, collect: Collect): void {
-  eachLine(text, LIMITS.valueBytes, collect, (line) => {
+  eachLine(linesOf(text), LIMITS.valueBytes, collect, (line) => {
     if (line === "") return null;
     try {
       return draftOf(JSON.parse(line));
@@ -322,95 +285,4 @@ function scanJson(text: string, name: string | null): { starts: number[]; end: n
     before = c;
   }
   return { starts, end: text.length };
-}
-
-/* ---------- CSV ---------- */
-
-const fieldName = (header: string): string => header.trim().toLowerCase().replaceAll(/\s+/g, "_");
-
-function readCsv(text: string, collect: Collect): void {
-  let header: string[] | null = null;
-  for (const { line, cells, problem } of csvRecords(text)) {
-    collect(line, () => {
-      if (problem !== undefined) throw new PawlError("usage", problem, { next: 'Put the whole cell in quotes and write a quote inside it as "".' });
-      if (header === null) {
-        header = csvHeader(cells);
-        return null;
-      }
-      if (cells.length > header.length && cells.slice(header.length).some((cell) => cell.trim() !== "") || cells.length < header.length) {
-        throw new PawlError("usage", `The row has ${cells.length} cells, the header ${header.length}.`, { next: "Put cells that contain a comma in quotes." });
-      }
-      return draftOf(csvRow(header, cells));
-    });
-  }
-}
-
-function csvHeader(cells: readonly string[]): string[] {
-  const header = cells.map((cell) => (isKnown(fieldName(cell)) ? fieldName(cell) : cell.trim()));
-  const twice = header.find((name, i) => name !== "" && header.indexOf(name) !== i);
-  if (twice !== undefined) throw new PawlError("usage", `The column "${twice}" is there twice.`, { next: "Rename one of them." });
-  if (header.some((name) => DESCRIPTION_NAMES.includes(name))) return header;
-  throw new PawlError("usage", `No column says what is to be done; the columns are ${header.join(", ")}.`, { next: "Call one of them description (or task, or title), and separate cells by commas." });
-}
-
-/** Cells are texts: those of known fields become what the field is, the others stay. */
-function csvRow(header: readonly string[], cells: readonly string[]): Row {
-  const row: [string, Json][] = [];
-  header.forEach((name, i) => {
-    const cell = cells[i] as string;
-    const word = cell.trim();
-    if (name === "" && word !== "") throw new PawlError("usage", `Column ${i + 1} has no name in the header but a value here.`, { next: "Name the column in the first line." });
-    if (name === "" || (word === "" && isKnown(name))) return;
-    row.push([name, isKnown(name) ? csvCell(name, word) : cell]);
-  });
-  return Object.fromEntries(row);
-}
-
-function csvCell(name: string, word: string): Json {
-  if (INTEGERS.has(name)) return numberOr(word);
-  if (name === "tags") return split(word, /;/);
-  if (name === "depends_on") return split(word, /[;,]/).map(numberOr);
-  if (name === "done" || name === "completed") return /^(?:true|yes|x|1)$/i.test(word) ? true : /^(?:false|no|0)$/i.test(word) ? false : word;
-  if (name !== "input" || !/^[[{]/.test(word)) return word;
-  const value = tryJson(word);
-  if (value === undefined) throw new PawlError("usage", "The cell of input begins like JSON but is none.");
-  return value as Json;
-}
-
-const split = (word: string, by: RegExp): string[] => word.split(by).map((part) => part.trim()).filter((part) => part !== "");
-const numberOr = (word: string): string | number => (/^-?\d{1,15}$/.test(word) ? Number(word) : word);
-
-type CsvRecord = { readonly line: number; readonly cells: string[]; readonly problem?: string };
-
-/** RFC 4180. A record that breaks its rules is the last one and says so. */
-function* csvRecords(text: string): Generator<CsvRecord> {
-  let line = 1;
-  for (let i = 0; i < text.length; ) {
-    const start = line;
-    const cells: string[] = [];
-    let quoted = false;
-    for (;;) {
-      let end = i;
-      if (text[i] === '"') {
-        quoted = true;
-        do end = text.indexOf('"', end + 1) + 1;
-        while (end > 0 && text[end] === '"');
-        if (end === 0) return yield { line, cells, problem: "A quote is opened here and never closed." };
-        const cell = text.slice(i + 1, end - 1);
-        cells.push(cell.replaceAll('""', '"'));
-        line += cell.split("\n").length - 1;
-        if (end < text.length && !/[,\r\n]/.test(text[end] as string)) return yield { line, cells, problem: "Something follows a closing quote." };
-      } else {
-        while (end < text.length && text[end] !== "," && text[end] !== "\n" && text[end] !== "\r") end++;
-        const cell = text.slice(i, end);
-        if (cell.includes('"')) return yield { line, cells, problem: "A quote stands in a cell that is not quoted." };
-        cells.push(cell);
-      }
-      i = end + 1;
-      if (text[end] !== ",") break;
-    }
-    if (text[i - 1] === "\r" && text[i] === "\n") i++;
-    line++;
-    if (quoted || cells.length > 1 || cells[0]?.trim() !== "") yield { line: start, cells };
-  }
 }

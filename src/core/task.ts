@@ -136,10 +136,10 @@ export function reject(task: Task, feedback: string, by: By): Outcome {
   });
 }
 
-/** The review ended without a verdict. After LIMITS.reviews of them a person must judge (the decision comes as a put). */
+/** The review ended without a verdict. After LIMITS.reviews of them, or when only a person can tell, it becomes a decision. */
 export function reviewError(task: Task, error: Failure, backoff: Backoff, random: number, by: By): Outcome {
   const reviews = task.reviews + 1;
-  if (reviews >= LIMITS.reviews) {
+  if (reviews >= LIMITS.reviews || error.code === "waiting") {
     const put = reviewDecision(task, error, by);
     return move(task, by, { event: "review_stuck", set: { ...UNOWNED, reviews, ready: false, error, waiting_for: [{ kind: "decision" }] }, reason: error.message, puts: [put] });
   }
@@ -149,7 +149,7 @@ export function reviewError(task: Task, error: Failure, backoff: Backoff, random
 
 function reviewDecision(task: Task, error: Failure, by: By): Put {
   const open: Partial<Decision> = {
-    task_id: task.id, kind: "review", status: "open", question: `Is the result of task ${task.id} good? Its verifier could not tell: ${error.message}`,
+    task_id: task.id, kind: "review", status: "open", question: `Is the result of task ${task.id} good? ${error.code === "waiting" ? task.description.slice(0, 200) : `Its verifier could not tell: ${error.message}`}`,
     options: { approve: "complete it with this result", deny: "send it back with your reason as feedback" },
     details: { result: task.result, verifier: task.verifier }, round: task.round, asked_by: by.actor, created_at: iso(by.now),
   };

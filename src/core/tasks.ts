@@ -44,6 +44,13 @@ export async function listTasks(committer: Committer, filter: TaskFilter = {}): 
   return tasks(committer, filter.status === undefined ? query : { ...query, index: "status", equals: { status: filter.status } });
 }
 
+/** Every task that fits, page by page. */
+export async function allTasks(committer: Committer, filter: TaskFilter = {}): Promise<Task[]> {
+  const found: Task[] = [];
+  for (let page = await listTasks(committer, filter); page.length > 0; page = await listTasks(committer, { ...filter, after: page.at(-1)!.id })) found.push(...page);
+  return found;
+}
+
 async function tasks(committer: Committer, query: Query): Promise<Task[]> {
   return (await committer.store.list("task", query)) as unknown as Task[];
 }

@@ -260,6 +260,8 @@ const killed = cases("kill -9", {
         const puts = [addItem({ key }), put("note", { item_id: { $new: 0 } }), put("note", { item_id: { $new: 0 } }), addEvent(0, key)];
         const ids = succeeded(await commit(store, { op_id: key, puts, additions: [{ kind: "counter", key: "c", field: "n", n: 1 }] }));
         mine.push([key, ids[0] as number]);
+        // A store may answer without ever leaving this thread; the lines of the child need a turn as well.
+        await new Promise((resolve) => setImmediate(resolve));
       }
     })();
     const theirs = await killAfter(env, 30, ["theirs", "3"]).finally(() => (done = true));

@@ -51,7 +51,7 @@ export function indexText(kind: Kind, name: string): string {
 
 /** The conditions of a partial index. A read repeats them word for word, or it could not use the index. */
 export function indexTerms(index: Index, column: (name: string) => string = quote): string[] {
-  const where = Object.entries(index.where ?? {}).map(([field, value]) => `${column(field)} ${value === null ? "is null" : `= ${literal(value!)}`}`);
+  const where = Object.entries(index.where ?? {}).map(([field, value]) => `${column(field)} ${value === null ? "is null" : `= ${literal(value as string)}`}`);
   return [...where, ...(index.notNull ?? []).map((field) => `${column(field)} is not null`)];
 }
 

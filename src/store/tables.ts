@@ -8,7 +8,7 @@ import { LIMITS } from "../base/limits.ts";
 import { checkFields, keyOf, keyParts, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
 import { compareBy, compareScalars } from "./compare.ts";
 import { Ordered, type Probe } from "./ordered.ts";
-import type { Addition, Change, ClaimOrder, Conflict, Fields, Guard, Index, Key, Kind, Model, NewId, Put, Query, Rec, Result, Scalar } from "./store.ts";
+import type { Addition, Change, ClaimOrder, Conflict, Fields, FieldType, Guard, Index, Key, Kind, Model, NewId, Put, Query, Rec, Result, Scalar } from "./store.ts";
 
 /** One write as it came out: ids assigned, chain sealed. What a journal keeps and `replay` takes back. */
 export type Effect =
@@ -147,13 +147,16 @@ export class Tables {
     const row = table.rows.get(id);
     const group = table.kind.chain && next ? next[table.kind.chain.group] : undefined;
     if (remember) this.#undo.push({ table, id, before: row?.rec ?? null, group, head: group === undefined ? null : (table.heads.get(group) ?? null) });
-    if (!row) {
-      if (next) insertRow(table, id, next);
-    } else if (!next) {
+    if (!row && next) {
+      const added: Row = { rec: next };
+      table.rows.set(id, added);
+      table.primary.rows.insert(added);
+      for (const index of table.indexes) if (belongs(index.index, next)) enter(index, added);
+    } else if (row && !next) {
       for (const index of table.indexes) if (belongs(index.index, row.rec)) leave(index, row);
       table.primary.rows.remove(row);
       table.rows.delete(id);
-    } else {
+    } else if (row && next) {
       const moved = table.indexes.filter((index) => differs(index, row.rec, next));
       for (const index of moved) if (belongs(index.index, row.rec)) leave(index, row);
       row.rec = next;
@@ -239,7 +242,7 @@ export class Tables {
     if (!before) return { on: "put", index, kind: table.kind.name, record: null };
     checkFields(table.kind, set);
     const next = freeze({ ...before, ...set });
-    if (table.kind.key.some((field) => next[field] !== before[field])) throw new PawlError("internal", `A set cannot change the key of ${table.kind.name} ${keyText(key)}.`);
+    if (table.kind.key.some((field) => next[field] !== before[field])) throw new PawlError("value_refused", `A set cannot change the key of ${table.kind.name} ${keyText(key)}.`);
     const taken = takenBy(table, next, id);
     if (taken) return { on: "put", index, kind: table.kind.name, record: taken };
     this.#write(table, id, next, true);
@@ -270,11 +273,10 @@ const empties = new WeakMap<Kind, Rec>();
 
 /** A record of the kind with every declared field null: what a put leaves out. */
 export function emptyOf(kind: Kind): Rec {
-  let empty = empties.get(kind);
-  if (!empty) {
-    empty = Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null]));
-    empties.set(kind, empty);
-  }
+  const known = empties.get(kind);
+  if (known) return known;
+  const empty = Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null]));
+  empties.set(kind, empty);
   return empty;
 }
 
@@ -308,17 +310,13 @@ function checkKey(kind: Kind, record: Rec): void {
   for (const field of kind.key) if ((record[field] ?? null) === null) throw new PawlError("value_refused", `A ${kind.name} needs its key: ${field} is missing.`);
 }
 
-/**
- * `{ $new: i }` replaced by the id that put i got, `undefined` members dropped. Only a text or integer can be an id; in
- * a json field the same object is somebody's value.
- */
+/** `{ $new: i }` replaced by the id that put i got, except in json fields, where it is a value; `undefined` members dropped. */
 function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | undefined)[]): Rec {
   const result: { [field: string]: Json } = {};
   for (const field in fields) {
     const value = fields[field];
     if (value === undefined) continue;
-    const type = kind.fields[field];
-    result[field] = isNewId(value) && (type === "text" || type === "integer") ? newId(value, ids) : (value as Json);
+    result[field] = isNewId(value) && isIdType(kind.fields[field]) ? newId(value, ids) : (value as Json);
   }
   return result;
 }
@@ -329,17 +327,8 @@ function newId(value: NewId, ids: readonly (string | number | undefined)[]): str
   return id;
 }
 
-/** True for `{ $new: i }`. */
-export function isNewId(value: unknown): value is NewId {
-  return value !== null && typeof value === "object" && "$new" in value && typeof (value as NewId).$new === "number";
-}
-
-function insertRow(table: Table, id: string | number, rec: Rec): void {
-  const row: Row = { rec };
-  table.rows.set(id, row);
-  table.primary.rows.insert(row);
-  for (const index of table.indexes) if (belongs(index.index, rec)) enter(index, row);
-}
+const isIdType = (type: FieldType | undefined) => type === "text" || type === "integer";
+const isNewId = (value: unknown): value is NewId => typeof (value as NewId | null)?.$new === "number";
 
 function indexOf(table: Table, name: string | undefined): IndexState {
   const state = name === undefined ? table.primary : table.indexes.find((index) => index.name === name);

@@ -181,7 +181,8 @@ export class Work {
       return this.#settle((task, now) => release(task, this.#by(now), error.message, error.resumeAt));
     }
     if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
-    const failure = failureOf(error);
+    if (isPawlError(error, "waiting") && (await this.#parkedByCommand())) return;
+    const failure = failureOf(isPawlError(error, "waiting") ? (error.cause ?? error) : error);
     await this.#settle(async (task, now) => failAttempt(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now), await this.#closing(failure)));
   }
 
@@ -200,6 +201,13 @@ export class Work {
       if (error === answered) return false;
       throw error;
     }
+  }
+
+  /** A command that ended because one of its steps waits: the waits are in the state, and the task waits with them. */
+  async #parkedByCommand(): Promise<boolean> {
+    const waits = (await this.#shop.committer.store.list("wait", { equals: { task_id: this.#task.id, round: this.#task.round } })) as unknown as Wait[];
+    const open = waits.filter((wait) => wait.status === "open");
+    return open.length > 0 && this.#parked(open);
   }
 
   async #review(): Promise<void> {

@@ -6,11 +6,12 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { systemClock, type Clock } from "../base/clock.ts";
-import { PawlError } from "../base/errors.ts";
+import { ERROR_CODES, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Task } from "../core/records.ts";
 import { wellFormed } from "../core/retry.ts";
+import { formatToken } from "../core/token.ts";
 import { fillPlaceholders, fillWords, placeholders, shellOperator, shellQuote, splitWords, type Fillings } from "../core/words.ts";
 import type { Attempt, Executor, Verdict, Verifier } from "./executor.ts";
 import { launch } from "./gate.ts";
@@ -55,6 +56,8 @@ export type CommandResult = {
 export type RunExtras = {
   /** The result under review: on stdin within the task, and as PAWL_RESULT. */
   readonly result?: Json;
+  /** The text of {prompt}, ready; instead of the filled template. */
+  readonly prompt?: string;
   /** Replaces what the command reads from stdin. */
   readonly stdin?: string;
   /** More to keep with the output. */
@@ -179,6 +182,8 @@ export async function runCommand(options: CommandOptions, task: Task, attempt: A
 
 /** The command's result: its stdout without the line ends at its end, as `$(…)` has it. Throws when it failed. */
 export function resultOf(ended: CommandResult): string {
+  // What `pawl step` ends with when a person must decide first; the worker looks whether the task has an open wait.
+  if (ended.exitCode === ERROR_CODES.waiting.exit) throw new PawlError("waiting", failure(ended, "command").message, { cause: failure(ended, "command") });
   if (ended.exitCode !== 0) throw failure(ended, "command");
   if (!ended.complete) {
     throw new PawlError("failed", `command wrote ${ended.stdoutBytes} bytes to stdout; a result has at most ${LIMITS.resultBytes}`, {
@@ -218,7 +223,7 @@ function timeLimit(ms: number | undefined, outer: AbortSignal, clock: Clock): { 
 
 function fillCommand(options: CommandOptions, task: Task, extras: RunExtras): { words: readonly string[]; env: { readonly [name: string]: string }; stdin: string } {
   const template = commandWords(options.command);
-  const prompt = options.prompt === undefined ? undefined : fillPlaceholders(options.prompt, task);
+  const prompt = extras.prompt ?? (options.prompt === undefined ? undefined : fillPlaceholders(options.prompt, task));
   const values: Fillings = prompt === undefined ? task : { ...task, prompt };
   const { words, env } = fillWords(template, values);
   for (const word of [...words, ...Object.values(env)]) {
@@ -243,6 +248,8 @@ function environment(options: CommandOptions, task: Task, attempt: Attempt, env:
     PAWL_FEEDBACK: task.feedback ?? "",
     PAWL_ATTEMPT: String(task.attempts),
     PAWL_IDEMPOTENCY_KEY: attempt.idempotencyKey,
+    // Lets `pawl step` write as this ownership of the task, and no longer than it lasts.
+    PAWL_TOKEN: task.worker === null ? undefined : formatToken(task),
     PAWL_RESULT: result === undefined ? undefined : typeof result === "string" ? result : JSON.stringify(result),
     ...(options.state === undefined ? {} : { PAWL_STATE: options.state }),
   };

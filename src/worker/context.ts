@@ -71,6 +71,8 @@ export type ExecutionOptions = {
   readonly signal: AbortSignal;
   /** Called when the store says the task is not ours any more. */
   readonly onLost: (error: PawlError) => void;
+  /** Load earlier steps even at the first claim: another process of this ownership may have recorded some. */
+  readonly always?: boolean;
   /** Makes sure of the lease before an effect when the process may have slept. */
   readonly revalidate: () => Promise<void> | null;
 };
@@ -105,7 +107,7 @@ export class Execution {
 
   /** Loads what earlier ownerships recorded; a task claimed for the first time has nothing. */
   static async open(task: Task, options: ExecutionOptions): Promise<Execution> {
-    if (task.fence === 1) return new Execution(task, options, [], []);
+    if (task.fence === 1 && !options.always) return new Execution(task, options, [], []);
     const { store } = options.committer;
     const [steps, waits] = await Promise.all([store.list("step", { equals: { task_id: task.id } }), store.list("wait", { equals: { task_id: task.id } })]);
     return new Execution(task, options, steps as unknown as Step[], waits as unknown as Wait[]);

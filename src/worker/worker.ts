@@ -68,6 +68,7 @@ export class Worker {
   #unwatch: (() => void) | null = null;
   #idleWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
   #settleWaiters: (() => void)[] = [];
+  #failWaiters: ((error: unknown) => void)[] = [];
   #failure: unknown = null;
   readonly #ready: Promise<void>;
 
@@ -93,6 +94,16 @@ export class Worker {
       onUsageLimit: (resumeAt, message) => this.#pause(resumeAt, message),
     };
     this.#ready = this.#begin();
+  }
+
+  /** Rejects when the state can no longer be used; never resolves. */
+  get failed(): Promise<never> {
+    return new Promise((_, reject) => (this.#failure === null ? this.#failWaiters.push(reject) : reject(this.#failure)));
+  }
+
+  /** False once it was told to stop. */
+  get claiming(): boolean {
+    return !this.#stopping && this.#started < (this.#options.maxTasks ?? Infinity);
   }
 
   /** Tasks it is working on now. */
@@ -151,6 +162,7 @@ export class Worker {
 
   #fail(error: unknown): void {
     this.#failure ??= error;
+    for (const reject of this.#failWaiters.splice(0)) reject(error);
     for (const waiter of this.#idleWaiters.splice(0)) waiter.reject(error);
   }
 

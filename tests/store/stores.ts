@@ -9,19 +9,19 @@ import { createInterface } from "node:readline";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { conformanceModel, type ConformanceChild, type ConformanceEnv, type ConformanceNeed } from "../../src/store/conformance.ts";
+import { openJson } from "../../src/store/json/json.ts";
 import { openMemory } from "../../src/store/memory.ts";
+import { openSqlite } from "../../src/store/sqlite.ts";
 import type { OpenOptions, Store } from "../../src/store/store.ts";
 
 export type StoreKind = { readonly name: string; readonly offers: readonly ConformanceNeed[]; open(place: string, options: Partial<OpenOptions>): Promise<Store> };
 
 const withDefaults = (options: Partial<OpenOptions>): OpenOptions => ({ clock: systemClock, random: systemRandom, ...options });
 
-const JSON_STORE = "../../src/store/json/json.ts";
-const SQLITE_STORE = "../../src/store/sqlite.ts";
 export const STORES: readonly StoreKind[] = [
   { name: "memory", offers: [], open: async (_, options) => openMemory(conformanceModel, withDefaults(options)) },
-  { name: "json", offers: ["durable", "processes"], open: async (place, options) => (await import(JSON_STORE)).openJson(join(place, "state.json"), conformanceModel, withDefaults(options)) },
-  { name: "sqlite", offers: ["durable", "processes"], open: async (place, options) => (await import(SQLITE_STORE)).openSqlite(join(place, "state.db"), conformanceModel, withDefaults(options)) },
+  { name: "json", offers: ["durable", "processes"], open: async (place, options) => openJson(join(place, "state.json"), conformanceModel, withDefaults(options)) },
+  { name: "sqlite", offers: ["durable", "processes"], open: async (place, options) => openSqlite(join(place, "state.db"), conformanceModel, withDefaults(options)) },
 ];
 
 /** Runs `run` in an environment of its own and cleans up after it, whether it passed or not. */

@@ -2,8 +2,8 @@
 // Invariant: every write happens in one synchronous section under the lock: take in what others appended, apply, append,
 // flush. Only then is it kept and the caller answered; if anything fails the tables are as they were.
 import { type Clock, iso } from "../../base/clock.ts";
-import { PawlError } from "../../base/errors.ts";
-import { type FileSystem, nodeFs, removeQuietly } from "../../base/fs.ts";
+import { messageOf, PawlError } from "../../base/errors.ts";
+import { codeOf, type FileSystem, nodeFs } from "../../base/fs.ts";
 import { Turn } from "../../base/lock.ts";
 import type { Change, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "../store.ts";
 import { type Effect, Tables } from "../tables.ts";
@@ -11,18 +11,27 @@ import { checkpointDue, emptyReplica, pruneCheckpoints, type Replica, writeCheck
 import type { Body, Journal, Line } from "./journal.ts";
 import { createFolders, createState, hasJournal, type Places, placesOf, refuseStranger, removeAbandoned, repairTail, startReading, takeLine } from "./recovery.ts";
 import { refuseImpossibleView, View } from "./view.ts";
-import { join } from "node:path";
 
 export type JsonOptions = OpenOptions & { readonly fs?: FileSystem };
 
 /** Opens (creates, unless `readOnly`) the state whose view is the file at `path`. */
 export async function openJson(path: string, model: Model, options: JsonOptions): Promise<Store> {
   const fs = options.fs ?? nodeFs;
-  const places = placesOf(fs, path);
-  if (!hasJournal(fs, places)) refuseStranger(fs, places);
-  const store = new JsonStore(places, model, options, fs);
-  await store.start();
-  return store;
+  try {
+    const places = placesOf(fs, path);
+    if (!hasJournal(fs, places)) refuseStranger(fs, places);
+    const store = new JsonStore(places, model, options, fs);
+    await store.start();
+    return store;
+  } catch (error) {
+    throw fromDisk(error, path);
+  }
+}
+
+/** What the disk threw, as an error of ours. */
+function fromDisk(error: unknown, path: string): unknown {
+  if (error instanceof PawlError || codeOf(error) === undefined) return error;
+  return new PawlError("storage", `${path} cannot be used: ${messageOf(error)}.`, { next: "Check the permissions, the free space and the health of the disk.", cause: error });
 }
 
 class JsonStore implements Store {
@@ -220,18 +229,18 @@ class JsonStore implements Store {
       }
     } catch (error) {
       if (error instanceof PawlError && (error.code === "corrupt" || error.code === "unsupported")) this.#broken = error;
-      throw error;
+      throw fromDisk(error, this.location);
     }
   }
 
   /** Without the lock: takes in whole lines and leaves the rest to writers. Damage ends what is shown, and is told once. */
   #catchUpReading(): void {
-    if (this.#broken || (!this.#journal && !hasJournal(this.#fs, this.#places))) return;
+    if (this.#broken || this.#toldDamage || (!this.#journal && !hasJournal(this.#fs, this.#places))) return;
     const last = this.#follow();
     if (last.is === "end" || last.is === "torn") return;
     this.#drop();
     const tail = this.#follow();
-    if (tail.is !== "damaged" || this.#toldDamage) return;
+    if (tail.is !== "damaged") return;
     this.#toldDamage = true;
     this.#notice(`${tail.error.message} What is before it can be read.`);
   }
@@ -253,7 +262,11 @@ class JsonStore implements Store {
 
   #reading(): Tables {
     this.#check();
-    this.#catchUpReading();
+    try {
+      this.#catchUpReading();
+    } catch (error) {
+      throw fromDisk(error, this.location);
+    }
     return this.#replica.tables;
   }
 
@@ -264,14 +277,20 @@ class JsonStore implements Store {
       const position = this.#journal!.position;
       const note = await writeCheckpoint(this.#fs, checkpoint, this.#model, this.#replica, position, this.#options.random.hex(8), pause);
       await this.#locked(() => {
-        if (note.n <= (this.#replica.checkpoint?.n ?? 0)) return removeQuietly(this.#fs, join(checkpoint, note.file));
-        this.#append({ checkpoint: note });
-        this.#journal!.rotate(iso(this.clock.now()));
+        // Another process may have been faster.
+        if (note.n > (this.#replica.checkpoint?.n ?? 0)) {
+          this.#append({ checkpoint: note });
+          this.#journal!.rotate(iso(this.clock.now()));
+        }
         pruneCheckpoints(this.#fs, checkpoint);
       });
     };
-    // Without a checkpoint the state is as safe as with it; the next commit tries again.
-    this.#checkpointing = run().catch((error: unknown) => this.#notice(`No checkpoint was written: ${String(error)}`)).finally(() => (this.#checkpointing = null));
+    const failed = (error: unknown) => {
+      // Without a checkpoint the state is as safe as with it; it is tried again after as many bytes.
+      this.#replica.tailBytes = 0;
+      this.#notice(`No checkpoint of ${this.location} was written: ${messageOf(error)}`);
+    };
+    this.#checkpointing = run().catch(failed).finally(() => (this.#checkpointing = null));
   }
 
   #tell(): void {

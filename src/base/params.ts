@@ -1,0 +1,95 @@
+// What an operation takes, declared once: the command line makes flags and help of it, other doors their schemas, and the
+// same check guards them all. Small on purpose: loading a schema library costs a short command more than all of Pawl.
+import { parseDuration } from "./duration.ts";
+import { PawlError } from "./errors.ts";
+import { canonical, type Json } from "./json.ts";
+
+export type ParamType = "text" | "integer" | "boolean" | "json" | "duration" | "time" | "texts" | "integers";
+
+export type Param = {
+  readonly type: ParamType;
+  readonly summary: string;
+  readonly required?: true;
+  readonly choices?: readonly string[];
+  readonly min?: number;
+  /** A positional argument of the command line. */
+  readonly arg?: true;
+};
+
+export type Params = { readonly [name: string]: Param };
+
+type ValueOf<P extends Param> = P["type"] extends "text" | "time"
+  ? string
+  : P["type"] extends "integer" | "duration"
+    ? number
+    : P["type"] extends "boolean"
+      ? boolean
+      : P["type"] extends "texts"
+        ? string[]
+        : P["type"] extends "integers"
+          ? number[]
+          : Json;
+
+/** The checked input of an operation with these params. Durations are ms. */
+export type Input<P extends Params> = { readonly [N in keyof P as P[N] extends { required: true } ? N : never]: ValueOf<P[N]> } & {
+  readonly [N in keyof P as P[N] extends { required: true } ? never : N]?: ValueOf<P[N]>;
+};
+
+/** Checks and converts raw input (texts from a command line, values from JSON). Unknown names are refused. Throws `usage`. */
+export function checkInput<P extends Params>(params: P, raw: { readonly [name: string]: unknown }, what: string): Input<P> {
+  const result: { [name: string]: unknown } = {};
+  for (const name in raw) {
+    if (raw[name] === undefined) continue;
+    const param = Object.hasOwn(params, name) ? params[name] : undefined;
+    if (!param) throw new PawlError("usage", `${what} takes no "${name}".`, { next: `It takes: ${Object.keys(params).join(", ") || "nothing"}.`, details: { param: name } });
+    result[name] = convert(param, raw[name], name);
+  }
+  for (const name in params) {
+    if (params[name]!.required && result[name] === undefined) throw new PawlError("usage", `${what} needs ${params[name]!.arg ? "" : "--"}${name}: ${params[name]!.summary}.`, { details: { param: name } });
+  }
+  return result as Input<P>;
+}
+
+function convert(param: Param, value: unknown, name: string): unknown {
+  switch (param.type) {
+    case "text":
+    case "time":
+      return text(param, value, name);
+    case "integer":
+      return integer(param, value, name);
+    case "duration":
+      return typeof value === "number" ? integer(param, value, name) : parseDuration(text(param, value, name), { min: param.min ?? 1 });
+    case "boolean":
+      if (typeof value !== "boolean") throw bad(name, value, "true or false");
+      return value;
+    case "texts":
+      return many(value).map((item) => text(param, item, name));
+    case "integers":
+      return many(value).map((item) => integer(param, item, name));
+    case "json":
+      return canonical(value, name);
+  }
+}
+
+/** A list, or a text with commas between its items. */
+function many(value: unknown): unknown[] {
+  const list = Array.isArray(value) ? value : [value];
+  return list.flatMap((item) => (typeof item === "string" ? item.split(",").map((part) => part.trim()).filter((part) => part !== "") : [item]));
+}
+
+function text(param: Param, value: unknown, name: string): string {
+  if (typeof value !== "string") throw bad(name, value, "a text");
+  if (param.choices && !param.choices.includes(value)) throw bad(name, value, `one of ${param.choices.join(", ")}`);
+  return value;
+}
+
+function integer(param: Param, value: unknown, name: string): number {
+  const number = typeof value === "string" && /^[+-]?[0-9]{1,15}$/.test(value) ? Number(value) : value;
+  if (!Number.isSafeInteger(number)) throw bad(name, value, "a whole number");
+  if (param.min !== undefined && (number as number) < param.min) throw bad(name, value, `at least ${param.min}`);
+  return number as number;
+}
+
+function bad(name: string, value: unknown, wanted: string): PawlError {
+  return new PawlError("usage", `${name} must be ${wanted}, not ${JSON.stringify(value)?.slice(0, 80)}.`, { details: { param: name } });
+}

@@ -1,0 +1,135 @@
+// Why a task stands where it stands: what it waits for and since when, what was tried, what a resume will skip, check, redo
+// or ask, and the command that moves it. Reads only.
+import { parseIso } from "../base/clock.ts";
+import type { Json } from "../base/json.ts";
+import type { Committer } from "./committer.ts";
+import { blockersOf } from "./dependency.ts";
+import type { Decision, Output, Step, Task, Transition, WorkerRecord } from "./records.ts";
+import { recordOf } from "./step.ts";
+
+export type Why = {
+  readonly id: number;
+  readonly description: string;
+  readonly status: string;
+  /** Since when it is in this status. */
+  readonly since: string;
+  /** One sentence: where it stands and what it waits for. */
+  readonly summary: string;
+  readonly attempts: { readonly made: number; readonly max: number; readonly round: number; readonly takeovers: number };
+  /** How each attempt ended, oldest first. */
+  readonly tries: readonly { readonly at: string; readonly event: string; readonly reason: string | null }[];
+  readonly error: Json;
+  readonly feedback: string | null;
+  readonly blockers: readonly { readonly id: number; readonly status: string }[];
+  readonly decisions: readonly { readonly id: string; readonly question: string; readonly since: string }[];
+  readonly owner: { readonly worker: string; readonly label: string | null; readonly pid: number | null; readonly lease_expires_at: string | null; readonly silent_ms: number } | null;
+  /** What the next execution does about the steps that have a record. */
+  readonly resume: { readonly skip: readonly string[]; readonly check: readonly string[]; readonly redo: readonly string[] };
+  /** The command that moves it. */
+  readonly next: string;
+};
+
+/** How an attempt can end. */
+const ENDS = new Set(["attempt_failed", "failed", "rejected", "owner_lost", "released", "review_error", "completed", "parked"]);
+
+export async function explain(committer: Committer, task: Task): Promise<Why> {
+  const { store } = committer;
+  const [history, steps, decisions, blockers, owner, output] = await Promise.all([
+    store.list("transition", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Transition[]>,
+    store.list("step", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Step[]>,
+    store.list("decision", { index: "task", equals: { task_id: task.id } }) as Promise<unknown> as Promise<Decision[]>,
+    task.status === "pending" && !task.ready ? blockersOf(committer, task) : Promise.resolve([]),
+    task.worker === null ? Promise.resolve(null) : store.get("worker", [task.worker]).then(([worker]) => (worker ?? null) as WorkerRecord | null),
+    store.list("output", { equals: { task_id: task.id }, reverse: true, limit: 1 }) as Promise<unknown> as Promise<Output[]>,
+  ]);
+  const open = decisions.filter((decision) => decision.status === "open");
+  const facts = { task, blockers, open, owner, now: store.clock.now(), lastOutput: output[0] ?? null };
+  return {
+    id: task.id,
+    description: task.description,
+    status: task.status,
+    since: sinceOf(history, task),
+    summary: summaryOf(facts),
+    attempts: { made: task.attempts, max: task.max_attempts, round: task.round, takeovers: task.takeovers },
+    tries: history.filter((t) => ENDS.has(t.event)).map((t) => ({ at: t.at, event: t.event, reason: t.reason })),
+    error: task.error as unknown as Json,
+    feedback: task.feedback,
+    blockers,
+    decisions: open.map((decision) => ({ id: decision.id, question: decision.question, since: decision.created_at })),
+    owner: task.worker === null ? null : { worker: task.worker, label: owner?.label ?? null, pid: owner?.pid ?? null, lease_expires_at: task.lease_expires_at, silent_ms: silentMs(task, facts.now) },
+    resume: resumeOf(task, steps),
+    next: nextOf(facts),
+  };
+}
+
+function sinceOf(history: readonly Transition[], task: Task): string {
+  for (let i = history.length - 1; i >= 0; i--) if (history[i]!.from_status !== history[i]!.to_status) return history[i]!.at;
+  return task.created_at;
+}
+
+/** How long past its lease the owner has said nothing; 0 while the lease holds. */
+function silentMs(task: Task, now: number): number {
+  return task.lease_expires_at === null ? 0 : Math.max(0, now - parseIso(task.lease_expires_at));
+}
+
+type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly open: readonly Decision[]; readonly owner: WorkerRecord | null; readonly now: number; readonly lastOutput: Output | null };
+
+function summaryOf({ task, blockers, open, owner, now }: Facts): string {
+  const names = blockers.map((blocker) => `task ${blocker.id} (${blocker.status})`).join(", ");
+  switch (task.status) {
+    case "pending":
+      if (blockers.length > 0) return `It is blocked by ${names}.`;
+      if (task.run_at !== null) return `It runs again at ${task.run_at}${task.error ? `, after: ${task.error.message}` : ""}.`;
+      return "It is due: the next worker of its queue takes it.";
+    case "in_progress": {
+      const who = owner ? `${owner.label} (pid ${owner.pid})` : task.worker;
+      const silent = silentMs(task, now);
+      return silent > 0 ? `${who} owns it and has been silent for ${Math.round(silent / 1000)} s past its lease; if it is dead, the next worker takes over.` : `${who} is working on it, attempt ${task.attempts} of ${task.max_attempts}.`;
+    }
+    case "waiting":
+      return open.length > 0 ? `It waits for you: ${open[0]!.question}` : `It waits until ${waitingUntil(task)}.`;
+    case "review":
+      if (open.length > 0) return `Its verifier could not judge it; it waits for you: ${open[0]!.question}`;
+      if (task.worker !== null) return `Its result is being judged by "${task.verifier}".`;
+      return task.run_at === null ? `Its result waits for its verifier "${task.verifier}"; a run with that verifier judges it.` : `Its verifier failed (${task.error?.message}); it is asked again at ${task.run_at}.`;
+    case "completed":
+      return `It was completed ${task.completed_at}.`;
+    case "failed":
+      return `It failed: ${task.error?.message ?? "no reason was kept"}.`;
+    case "cancelled":
+      return `It was cancelled ${task.completed_at}.`;
+  }
+}
+
+function waitingUntil(task: Task): string {
+  const times = ((task.waiting_for ?? []) as { due_at?: string }[]).flatMap((wait) => (wait.due_at ? [wait.due_at] : []));
+  return times.sort()[0] ?? "something it waits for comes";
+}
+
+function resumeOf(task: Task, steps: readonly Step[]): Why["resume"] {
+  const keys = [...new Set(steps.map((step) => step.key))];
+  const current = keys.flatMap((key) => recordOf(steps, task.round, key) ?? []);
+  return {
+    skip: current.filter((step) => step.status === "completed").map((step) => step.key),
+    check: current.filter((step) => step.status === "started").map((step) => step.key),
+    redo: current.filter((step) => step.status === "failed").map((step) => step.key),
+  };
+}
+
+function nextOf({ task, blockers, open, lastOutput }: Facts): string {
+  const decision = open[0];
+  if (decision) return decision.kind === "approval" || decision.kind === "review" ? `pawl approve ${decision.id}   (or: pawl deny ${decision.id} --reason "…")` : `pawl answer ${decision.id} …   (see: pawl inbox)`;
+  const stuck = blockers.find((blocker) => blocker.status === "failed" || blocker.status === "cancelled");
+  if (stuck) return stuck.status === "failed" ? `pawl retry ${stuck.id}` : `pawl reopen ${stuck.id} --reason "…"`;
+  switch (task.status) {
+    case "failed":
+      return `pawl retry ${task.id}${lastOutput ? `   (its output: pawl show ${task.id} --output)` : ""}`;
+    case "completed":
+    case "cancelled":
+      return `pawl reopen ${task.id} --reason "…"`;
+    case "in_progress":
+      return `pawl release ${task.id} --force   (takes it from its worker)`;
+    default:
+      return task.batch_id === null ? "pawl run --exec …" : `pawl run --resume ${task.batch_id}`;
+  }
+}

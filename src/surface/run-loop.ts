@@ -1,0 +1,154 @@
+// One run, from its first claim to its summary: what is printed while it goes, what stops it, and when it is over. It is
+// over when nothing in its lanes moves by itself any more; tasks that wait for a person or are blocked are named, not awaited.
+import type { Clock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
+import { isMoving, type Lane } from "../core/claim.ts";
+import { ALL_COMPLETED_LINE, completedLine, failedLine, NOTHING_TO_DO_LINE, progressLine, remainingLine, taskLine } from "../core/progress.ts";
+import type { BatchSummary } from "../core/batch.ts";
+import type { Task } from "../core/records.ts";
+import type { State } from "../state.ts";
+import type { WorkerOptions } from "../worker/worker.ts";
+import { escapeText } from "./escape.ts";
+import { bar, type Bar } from "./bar.ts";
+import type { Io } from "./io.ts";
+import { onSignals } from "./signals.ts";
+
+export type Halt = { readonly when: "soon" | "now"; readonly fails: number };
+
+export type RunPlan = {
+  readonly worker: WorkerOptions & { readonly lanes: () => Promise<readonly Lane[]> };
+  readonly halt: Halt | null;
+  /** Counts of what this run is about. */
+  readonly summary: () => Promise<BatchSummary>;
+  /** Called with the worker's id before it claims. */
+  readonly onWorker: (id: string) => Promise<unknown>;
+  /** The command that goes on with it. */
+  readonly resume: string;
+  readonly quiet: boolean;
+};
+
+export type RunEnd = { readonly summary: BatchSummary; readonly signal: NodeJS.Signals | null; readonly halted: boolean };
+
+/** Runs until nothing moves, a halt or a signal. Prints as it goes unless quiet. */
+export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunEnd> {
+  const before = await plan.summary();
+  const say = (line: string) => (plan.quiet ? undefined : io.out(`${line}\n`));
+  const left = before.pending + before.in_progress + before.review + before.waiting;
+  say(progressLine(before.completed, before.total));
+  if (left === 0) {
+    say(before.completed === before.total ? NOTHING_TO_DO_LINE : summaryLines(before, plan.resume).join("\n"));
+    return { summary: before, signal: null, halted: false };
+  }
+  say(remainingLine(left));
+  const progress = new Progress(io, plan, before, state.clock);
+  const worker = state.startWorker({ ...plan.worker, ...progress.hooks, notice: (line) => progress.note(line) });
+  progress.onHalt = (when) => (when === "now" ? void worker.abort("the run was halted").catch(() => undefined) : worker.halt());
+  const signals = onSignals((signal, n) => {
+    if (n > 1) return void worker.abort(`stopped by ${signal}`).catch(() => undefined);
+    progress.note(`${signal}: no new tasks; waiting for ${worker.active.length === 1 ? "the task" : `${worker.active.length} tasks`} in progress. Once more stops ${worker.active.length === 1 ? "it" : "them"} now.`);
+    worker.halt();
+  });
+  try {
+    await plan.onWorker(worker.id);
+    await untilSettled(state, worker, plan);
+  } finally {
+    await worker.stop();
+    signals.off();
+    progress.end();
+  }
+  const summary = await plan.summary();
+  for (const line of summaryLines(summary, plan.resume)) say(line);
+  return { summary, signal: signals.received, halted: progress.halted };
+}
+
+async function untilSettled(state: State, worker: ReturnType<State["startWorker"]>, plan: RunPlan): Promise<void> {
+  for (;;) {
+    await worker.idle();
+    if (!worker.claiming) return;
+    if (!(await isMoving(state.committer, await plan.worker.lanes(), plan.worker.verifier?.name ?? null))) return;
+    await worker.nextEvent();
+  }
+}
+
+/** What a run left, and how to go on. "All tasks completed!" only when that is true. */
+export function summaryLines(summary: BatchSummary, resume: string): string[] {
+  if (summary.completed === summary.total) return [ALL_COMPLETED_LINE];
+  const { completed, failed, waiting, review, blocked, cancelled, pending, in_progress, total } = summary;
+  const parts = [[failed, "failed"], [waiting, "waiting"], [review, "in review"], [blocked, "blocked"], [pending - blocked, "pending"], [in_progress, "in progress"], [cancelled, "cancelled"]] as const;
+  const lines = [`${completed}/${total} completed${parts.filter(([n]) => n > 0).map(([n, word]) => `, ${n} ${word}`).join("")}`];
+  if (waiting > 0 || review > 0) lines.push("Waiting for you: pawl inbox");
+  if (failed > 0) lines.push(`Try the failed ones again: ${resume} --retry-failed`);
+  if (pending - blocked + in_progress > 0) lines.push(`Go on: ${resume}`);
+  if (blocked > 0) lines.push("Why a task is blocked: pawl why ID");
+  return lines;
+}
+
+/** What is printed while tasks start and end: plain lines, and on a terminal a bar below them. */
+class Progress {
+  readonly hooks: Pick<WorkerOptions, "onStart" | "onReview" | "onEnd">;
+  onHalt: (when: Halt["when"]) => void = () => undefined;
+  halted = false;
+  readonly #io: Io;
+  readonly #plan: RunPlan;
+  readonly #bar: Bar | null;
+  readonly #total: number;
+  readonly #many: boolean;
+  #completed: number;
+  #failed = 0;
+
+  constructor(io: Io, plan: RunPlan, before: BatchSummary, clock: Clock) {
+    this.#io = io;
+    this.#plan = plan;
+    this.#total = before.total;
+    this.#completed = before.completed;
+    this.#many = (plan.worker.concurrency ?? 1) > 1;
+    this.#bar = io.tty && !plan.quiet ? bar(io, clock, { total: before.total, done: before.completed, concurrency: plan.worker.concurrency ?? 1 }) : null;
+    this.hooks = { onStart: (task) => this.#start(task), onEnd: (task) => this.#end(task), onReview: (task, verdict) => (verdict.passed ? undefined : this.#line(task, `  ↺ Rejected: ${firstLine(verdict.feedback ?? "")}`)) };
+  }
+
+  note(line: string): void {
+    this.#bar?.clear();
+    this.#io.err(`${escapeText(line)}\n`);
+  }
+
+  end(): void {
+    this.#bar?.clear();
+  }
+
+  #line(task: Task, line: string): void {
+    if (this.#plan.quiet) return;
+    this.#bar?.clear();
+    this.#io.out(`${this.#many ? `[Task ${task.id}]` : ""}${escapeText(line)}\n`);
+    this.#bar?.draw();
+  }
+
+  #start(task: Task): void {
+    this.#bar?.started(task.id);
+    if (this.#plan.quiet) return;
+    this.#bar?.clear();
+    this.#io.out(`${escapeText(taskLine(task.id, task.description))}${task.attempts > 1 ? ` (attempt ${task.attempts} of ${task.max_attempts})` : ""}\n`);
+    this.#bar?.draw();
+  }
+
+  #end(task: Task): void {
+    this.#bar?.ended(task.id, task.status === "completed");
+    if (task.status === "completed") return this.#line(task, completedLine(++this.#completed, this.#total));
+    if (task.status === "failed") {
+      this.#line(task, failedLine(task.error?.message ?? ""));
+      this.#failed++;
+      const { halt } = this.#plan;
+      if (halt && this.#failed >= halt.fails && !this.halted) {
+        this.halted = true;
+        this.note(`Halted: ${this.#failed} failed.`);
+        this.onHalt(halt.when);
+      }
+      return;
+    }
+    if (task.status === "waiting") return this.#line(task, "  ⏸ Waiting (pawl inbox)");
+    if (task.status === "pending" && task.error && task.run_at) this.#line(task, `  ↻ Attempt ${task.attempts} failed: ${firstLine(task.error.message)}; again at ${task.run_at}`);
+  }
+}
+
+function firstLine(text: string): string {
+  return messageOf(text).trim().split("\n")[0]!.slice(0, 200);
+}

@@ -1,0 +1,94 @@
+// Reads a task list from a file or standard input and makes its batch agree with it. The identity of a list is its real
+// path: the same file is the same batch until that one has ended; another file beside an unfinished batch is asked for.
+import { readFileSync, realpathSync, statSync } from "node:fs";
+import { basename } from "node:path";
+import { messageOf, PawlError } from "../base/errors.ts";
+import type { Json } from "../base/json.ts";
+import { batchOf, createBatch, importEntries, isUnfinished, listBatches, type ImportReport, type ItemDefaults } from "../core/batches.ts";
+import type { Committer } from "../core/committer.ts";
+import type { ListEntry } from "../core/list-entry.ts";
+import { applyVars, decodeText, parseTaskList, type ListFormat } from "../core/task-list.ts";
+import type { Batch } from "../core/records.ts";
+
+export type ImportOptions = {
+  readonly format?: ListFormat;
+  /** NAME=VALUE for {{NAME}} in the list. */
+  readonly vars?: readonly string[];
+  /** A new batch, even of the same list or beside an unfinished one. */
+  readonly fresh?: boolean;
+  /** Refuse another list while a batch is unfinished. */
+  readonly alone?: boolean;
+  readonly defaults?: ItemDefaults;
+  readonly batch?: { readonly executor?: Json; readonly verifier?: Json; readonly limits?: Json };
+};
+
+export type ImportedList = { readonly batch: Batch; readonly report: ImportReport; readonly created: boolean };
+
+/** A list larger than this is not a task list; reading it would only fill the memory. */
+const MAX_BYTES = 256 << 20;
+
+export async function importFile(committer: Committer, file: string, options: ImportOptions, actor: string): Promise<ImportedList> {
+  const source = file === "-" ? null : realPath(file);
+  const entries = readList(file, options);
+  const known = options.fresh || source === null ? null : await batchOf(committer, source);
+  if (known) return { batch: known, report: await importEntries(committer, known, entries, file, options.defaults ?? {}, actor), created: false };
+  if (!options.fresh && options.alone) await refuseSecond(committer, file);
+  const batch = await createBatch(committer, { source, ...options.batch });
+  return { batch, report: await importEntries(committer, batch, entries, file, options.defaults ?? {}, actor), created: true };
+}
+
+/** The entries of a list, its variables filled in. Reads the file; changes nothing. */
+export function readList(file: string, options: Pick<ImportOptions, "format" | "vars">): ListEntry[] {
+  const text = applyVars(decodeText(readBytes(file), file), variables(options.vars ?? []), file);
+  const { entries } = parseTaskList(text, options.format, file);
+  if (entries.length === 0) throw new PawlError("usage", `${file === "-" ? "Standard input" : file} holds no task.`, { next: "Write one task a line." });
+  return entries;
+}
+
+export function realPath(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+}
+
+function readBytes(file: string): Uint8Array {
+  try {
+    if (file === "-") return readFileSync(0);
+    const stat = statSync(file);
+    if (!stat.isFile()) throw new PawlError("usage", `${file} is ${stat.isDirectory() ? "a folder" : "not a regular file"}, not a task list.`, { next: "Give a file with one task a line." });
+    if (stat.size > MAX_BYTES) throw new PawlError("usage", `${file} has ${stat.size} bytes; a task list may have ${MAX_BYTES}.`, { next: "Split it." });
+    return readFileSync(file);
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+}
+
+function unreadable(file: string, error: unknown): unknown {
+  if (error instanceof PawlError) return error;
+  const missing = (error as { code?: string }).code === "ENOENT";
+  return new PawlError(missing ? "not_found" : "usage", missing ? `There is no file ${file}.` : `${file} cannot be read: ${messageOf(error)}.`, {
+    next: missing ? `Make it first, one task a line: echo "Write a haiku" > ${basename(file)}` : "Check its permissions.",
+  });
+}
+
+function variables(vars: readonly string[]): { [name: string]: string } {
+  return Object.fromEntries(
+    vars.map((text) => {
+      const at = text.indexOf("=");
+      if (at < 1) throw new PawlError("usage", `--var needs NAME=VALUE, not "${text}".`);
+      return [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
+}
+
+async function refuseSecond(committer: Committer, file: string): Promise<void> {
+  for (const batch of await listBatches(committer, 20)) {
+    if (!(await isUnfinished(committer, batch.id))) continue;
+    throw new PawlError("conflict", `${batch.id}${batch.source ? ` (${batch.source})` : ""} is not finished.`, {
+      next: `Go on with it: pawl run --resume ${batch.id}. Or start ${file} beside it: pawl run ${file} --new.`,
+      details: { batch: batch.id },
+    });
+  }
+}
