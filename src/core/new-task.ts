@@ -4,7 +4,7 @@ import { iso, parseIso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { canonical, checkText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Change, Fields, Guard, Put } from "../store/store.ts";
+import type { Addition, Change, Fields, Guard, Put } from "../store/store.ts";
 import { record } from "./history.ts";
 import { STATUSES, type Status, type Task } from "./records.ts";
 
@@ -45,8 +45,22 @@ export function addTask(fields: NewTask, dependencies: readonly Task[], by: { ac
     ...task.tags.map((tag): Put => ({ kind: "tag", record: { tag, task_id: { $new: 0 } } })),
   ];
   const guards: Guard[] = task.depends_on.map((id) => ({ kind: "task", key: id, is: {} }));
+  const marks = markDependencies(dependencies);
+  puts.push(...marks.puts);
   if (task.key !== null) guards.unshift({ kind: "task", unique: "key", values: { key: task.key }, absent: true });
-  return { change: { guards, puts }, task };
+  return { change: { guards, puts, ...(marks.additions.length > 0 ? { additions: marks.additions } : {}) }, task };
+}
+
+/**
+ * Tells dependencies that somebody depends on them. Their revision rises by an addition, so that many may do this at once,
+ * and whoever is completing one decides again, sees the mark and follows it.
+ */
+export function markDependencies(dependencies: readonly Task[]): { puts: Put[]; additions: Addition[] } {
+  const unmarked = dependencies.filter((task) => !task.has_dependents);
+  return {
+    puts: unmarked.map((task) => ({ kind: "task", key: task.id, set: { has_dependents: true } })),
+    additions: unmarked.map((task) => ({ kind: "task", key: task.id, field: "revision", n: 1 })),
+  };
 }
 
 function buildTask(fields: NewTask, dependencies: readonly Task[], now: number): Omit<Task, "id"> {
@@ -77,6 +91,7 @@ function buildTask(fields: NewTask, dependencies: readonly Task[], now: number):
     deadline_at: fields.deadline_at ?? null,
     timeout_ms: fields.timeout_ms ?? null,
     waiting_for: null,
+    has_dependents: false,
     ready: status === "pending" && run_at === null && allCompleted(dependencies),
     continues: false,
     fence: 0,

@@ -53,6 +53,8 @@ export type Task = {
   readonly waiting_for: Json;
   /** Derived: a worker may claim it now. Pending with its time come and all dependencies completed, or in review without an owner. */
   readonly ready: boolean;
+  /** Some task depends on it: whoever completes it looks for them. Set by whoever adds the first; never taken back. */
+  readonly has_dependents: boolean;
   /** The next claim goes on with the attempt that a wait or a drain interrupted, and does not count. */
   readonly continues: boolean;
   /** Counts ownerships; every write of a worker carries it, so one that lost the task cannot write. */
@@ -210,7 +212,7 @@ const TASK: Kind = {
     id: "integer", key: "text", queue: "text", description: "text", input: "json", status: "text", result: "json", error: "json",
     feedback: "text", attempts: "integer", max_attempts: "integer", takeovers: "integer", reviews: "integer", round: "integer",
     priority: "integer", depends_on: "json", parent_id: "integer", batch_id: "text", tags: "json", verifier: "text", run_at: "text",
-    deadline_at: "text", timeout_ms: "integer", waiting_for: "json", ready: "boolean", continues: "boolean", fence: "integer",
+    deadline_at: "text", timeout_ms: "integer", waiting_for: "json", ready: "boolean", has_dependents: "boolean", continues: "boolean", fence: "integer",
     worker: "text", lease_expires_at: "text", created_at: "text", started_at: "text", completed_at: "text", updated_at: "text", revision: "integer",
   },
   key: ["id"],

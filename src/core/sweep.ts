@@ -6,7 +6,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { Query, Rec } from "../store/store.ts";
 import { Committer, settle } from "./committer.ts";
 import { settleDue } from "./decision.ts";
-import { deriveReady, followDependents, shouldBeReady } from "./dependency.ts";
+import { deriveReady, shouldBeReady } from "./dependency.ts";
 import { asTask, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
 import { expire, move, takeOver } from "./task.ts";
 import { closingOf } from "./tasks.ts";
@@ -87,12 +87,11 @@ async function takeOne(committer: Committer, task: Task, actor: string, why: str
   const steps = (await committer.store.list("step", { equals: { task_id: task.id, round: task.round } })) as unknown as Step[];
   const recorded = steps.some((step) => step.fence === task.fence);
   let taken = false;
-  const after = await settle(committer, task, (current, now) => {
+  await settle(committer, task, (current, now) => {
     // Between reading and deciding it may have been taken by another sweep, renewed or ended.
     taken = current.worker === task.worker && current.fence === task.fence;
     return taken ? takeOver(current, recorded, { actor, now }, why) : unchanged(current);
   });
-  if (taken && after.status === "failed") await followDependents(committer, task.id, actor);
   return taken ? 1 : 0;
 }
 

@@ -6,7 +6,7 @@ import { LIMITS } from "../base/limits.ts";
 import type { Conflict, Fields, Put, Query } from "../store/store.ts";
 import { Committer, commitOrThrow, leaseLost, notFound, settle } from "./committer.ts";
 import { deriveReady, followDependents, dependentsOf, refuseCycle, shouldBeReady } from "./dependency.ts";
-import { addTask, checkDescription, checkTaskFields, type NewTask } from "./new-task.ts";
+import { addTask, checkDescription, checkTaskFields, markDependencies, type NewTask } from "./new-task.ts";
 import { type Decision, type Failure, type Status, type Step, type Task, type Wait } from "./records.ts";
 import { cancel, complete, fail, failAttempt, heartbeat, isHeld, move, reject, release, reopen, reset, retryTask, submit, withdraw, type Outcome } from "./task.ts";
 import type { Token } from "./token.ts";
@@ -74,7 +74,7 @@ export async function addTasks(committer: Committer, list: readonly NewTask[], a
   return (await committer.store.get("task", added.map((task) => task.id))) as unknown as Task[];
 }
 
-async function dependenciesByTask(committer: Committer, list: readonly NewTask[]): Promise<Task[][]> {
+async function dependenciesByTask(committer: Committer, list: readonly Pick<NewTask, "depends_on">[]): Promise<Task[][]> {
   const wanted = [...new Set(list.flatMap((fields) => fields.depends_on ?? []))];
   if (wanted.length === 0) return list.map(() => []);
   const found = await committer.store.get("task", wanted);
@@ -121,7 +121,7 @@ function requireFree(task: Task, settling: Settling): void {
 async function settleTask(committer: Committer, ref: number | string, settling: Settling, rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<Task> {
   const task = await getTask(committer, ref);
   const done = await settle(committer, task, rule, settling.token ? { fence: settling.token.fence } : {});
-  if ((task.status === "completed") !== (done.status === "completed")) await followDependents(committer, done.id, settling.actor);
+  if (done.has_dependents && (task.status === "completed") !== (done.status === "completed")) await followDependents(committer, done.id, settling.actor);
   return done;
 }
 
@@ -221,12 +221,17 @@ export async function editTask(committer: Committer, ref: number | string, edit:
   checkTaskFields(edit);
   const target = await getTask(committer, ref);
   if (edit.depends_on) await refuseCycle(committer, target.id, edit.depends_on);
-  const task = await settle(committer, target, (current, now) => editOutcome(current, edit, { actor: options.actor, now }), {
+  const marks = markDependencies((await dependenciesByTask(committer, [edit]))[0]!);
+  const task = await settle(committer, target, (current, now) => marked(editOutcome(current, edit, { actor: options.actor, now }), marks), {
     onConflict: (conflict) => (conflict.kind === "task" && conflict.record ? new PawlError("conflict", `The key "${edit.key}" belongs to another task.`, { details: { id: conflict.record["id"] } }) : null),
   });
   if (edit.depends_on === undefined && edit.run_at === undefined) return task;
   await deriveReady(committer, [task.id], options.actor);
   return getTask(committer, task.id);
+}
+
+function marked(outcome: Outcome, marks: ReturnType<typeof markDependencies>): Outcome {
+  return { task: outcome.task, change: { ...outcome.change, puts: [...outcome.change.puts, ...marks.puts], additions: marks.additions } };
 }
 
 function editOutcome(task: Task, edit: TaskEdit, by: { actor: string; now: number }): Outcome {

@@ -160,7 +160,7 @@ export class Work {
 
   async #settle(rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<void> {
     this.#task = await settle(this.#shop.committer, this.#task, rule, { fence: this.#task.fence });
-    if (this.#task.status === "completed") await followDependents(this.#shop.committer, this.#task.id, this.#shop.workerId);
+    if (this.#task.status === "completed" && this.#task.has_dependents) await followDependents(this.#shop.committer, this.#task.id, this.#shop.workerId);
   }
 
   async #succeeded(result: unknown): Promise<void> {

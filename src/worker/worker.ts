@@ -44,6 +44,8 @@ export type WorkerHome = { readonly committer: Committer; readonly clock: Clock;
 
 /** How often a worker looks for dead neighbours: a quarter of the second a takeover may take. */
 const NEIGHBOUR_MS = 250;
+/** The least time between two looks at what falls due next. */
+const LOOK_MS = 10;
 /** The least time between two sweeps at claims. */
 const SWEEP_MS = 100;
 
@@ -60,6 +62,7 @@ export class Worker {
   #started = 0;
   #pauseUntil = 0;
   #sweptAt = -Infinity;
+  #lookedAt = -Infinity;
   #stopping = false;
   #pumping: Promise<void> | null = null;
   #again = false;
@@ -189,7 +192,8 @@ export class Worker {
   }
 
   async #pump(): Promise<void> {
-    this.#cancelTimer?.();
+    // Tasks end together, when the flush they share is done: one turn later one claim fills all their places.
+    await new Promise((resolve) => setImmediate(resolve));
     // Only those who asked before this look at the state may be told what it found.
     const asked = this.#idleWaiters.splice(0);
     const { clock, committer } = this.#home;
@@ -197,15 +201,17 @@ export class Worker {
       this.#sweptAt = clock.monotonic();
       await sweep(committer, this.#evidence, this.id, false);
     }
+    let empty = !this.#mayClaim();
     while (this.#mayClaim()) {
       const room = Math.min(this.#concurrency - this.#active.size, (this.#options.maxTasks ?? Infinity) - this.#started);
       const claimed = await this.#claim(room);
-      if (claimed.length === 0) break;
       for (const task of claimed) this.#start(task);
+      empty = claimed.length === 0;
+      if (claimed.length < room) break;
     }
-    if (this.#active.size === 0) this.#tellIdle(asked);
+    if (this.#active.size === 0 && empty) this.#tellIdle(asked);
     else this.#idleWaiters.unshift(...asked);
-    if (!this.#stopping) await this.#setTimer();
+    if (!this.#stopping) await this.#setTimer(this.#active.size < this.#concurrency);
   }
 
   #mayClaim(): boolean {
@@ -245,12 +251,19 @@ export class Worker {
     return new Promise((resolve) => this.#settleWaiters.push(resolve));
   }
 
-  /** Wakes the pump when something next falls due, and to look for dead neighbours. */
-  async #setTimer(): Promise<void> {
+  /** Wakes the pump when something next falls due (if there is room for it), and to look for dead neighbours. */
+  async #setTimer(room: boolean): Promise<void> {
     const { clock, committer } = this.#home;
-    const next = await nextInstant(committer);
-    const dueMs = next === null ? Infinity : Math.max(next - clock.now(), SWEEP_MS);
-    this.#cancelTimer = clock.timer(Math.min(dueMs, NEIGHBOUR_MS), () => this.#wake());
+    let waitMs = NEIGHBOUR_MS;
+    // Under load the pump turns thousands of times a second; looking once in LOOK_MS is soon enough.
+    if (room && clock.monotonic() - this.#lookedAt < LOOK_MS) waitMs = LOOK_MS;
+    else if (room) {
+      this.#lookedAt = clock.monotonic();
+      const next = await nextInstant(committer);
+      if (next !== null) waitMs = Math.min(waitMs, Math.max(next - clock.now(), 1));
+    }
+    this.#cancelTimer?.();
+    this.#cancelTimer = clock.timer(waitMs, () => this.#wake());
   }
 
   /** Renews every lease at a third of its length; at two thirds unconfirmed a task is given up here. */
