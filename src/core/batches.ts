@@ -129,7 +129,7 @@ async function importOne(committer: Committer, batch: Batch, entry: ListEntry, i
   const found = depends_on.length === 0 ? [] : ((await committer.store.get("task", depends_on)) as unknown as Task[]);
   const { change, task } = addTask(taskFields(batch, entry, depends_on, defaults, now), found, { actor, now });
   const itemGuard = { kind: "item", key: [item.batch_id, item.key], absent: true } as const;
-  const withItem: Change = { guards: [itemGuard, ...change.guards!], puts: [...change.puts, { kind: "item", record: { ...item, task_id: { $new: 0 } } }] };
+  const withItem: Change = { ...change, guards: [itemGuard, ...change.guards!], puts: [...change.puts, { kind: "item", record: { ...item, task_id: { $new: 0 } } }] };
   const result = await committer.commit(withItem);
   if (result.ok) {
     if (!task.ready && task.status === "pending" && !allCompleted(found)) await deriveReady(committer, [result.ids[0] as number], actor);

@@ -4,7 +4,8 @@ import { PawlError } from "../base/errors.ts";
 import type { Change, ClaimOrder, Guard, Put, Query } from "../store/store.ts";
 import { Committer } from "./committer.ts";
 import { asTask, type Task } from "./records.ts";
-import { claim, claimReview, expire, pastDeadline } from "./task.ts";
+import { claim, claimReview, pastDeadline } from "./task.ts";
+import { expireTask } from "./tasks.ts";
 
 /** Where a worker looks: one queue of one batch, or (null) of the tasks outside batches. */
 export type Lane = { readonly queue: string; readonly batch_id: string | null };
@@ -24,20 +25,30 @@ export type ClaimRequest = {
 
 /** Claims up to `limit` tasks in one change. A due task whose deadline has passed is failed instead, and not returned. */
 export async function claimDue(committer: Committer, request: ClaimRequest): Promise<Task[]> {
+  for (;;) {
+    const { claimed, late } = await claimOnce(committer, request);
+    for (const task of late) await expireTask(committer, task, request.actor ?? request.worker);
+    if (claimed.length > 0 || late.length === 0) return claimed;
+  }
+}
+
+async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{ claimed: Task[]; late: Task[] }> {
   let claimed: Task[] = [];
+  let late: Task[] = [];
   const result = await committer.claim(orderOf(request), (records, now) => {
     claimed = [];
-    const outcomes = records.map(asTask).filter((task) => task.ready).map((task) => {
+    const due = records.map(asTask).filter((task) => task.ready && (task.status !== "review" || task.verifier === request.verifier));
+    late = due.filter((task) => pastDeadline(task, now));
+    const outcomes = due.filter((task) => !pastDeadline(task, now)).map((task) => {
       const by = { actor: request.actor ?? request.worker, now };
-      if (pastDeadline(task, now)) return expire(task, by, []);
       const outcome = task.status === "review" ? claimReview(task, request.worker, request.leaseMs, by) : claim(task, request.worker, request.leaseMs, by);
       claimed.push(outcome.task);
       return outcome;
     });
     return outcomes.length === 0 ? null : merge(outcomes.map((outcome) => outcome.change));
   });
-  if (result === null) return [];
-  if (result.ok) return claimed;
+  if (result === null) return { claimed: [], late };
+  if (result.ok) return { claimed, late };
   // The rule saw the records inside the transaction: nothing can have changed under it.
   throw "error" in result ? result.error : new PawlError("internal", "A claim conflicted with itself.");
 }

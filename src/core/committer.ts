@@ -3,7 +3,7 @@
 // Per-caller order is kept, and the event loop gets its turn before each flush.
 import { PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Change, ClaimOrder, Conflict, Decide, Rec, Result, Store } from "../store/store.ts";
+import type { Change, ClaimOrder, Conflict, Decide, Query, Rec, Result, Store } from "../store/store.ts";
 import type { Task } from "./records.ts";
 import type { Outcome } from "./task.ts";
 
@@ -27,7 +27,7 @@ export class Committer {
     });
   }
 
-  /** A claim, after everything queued before it. */
+  /** A claim: a transaction of its own. What a caller queued without waiting for it may come before or after. */
   async claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {
     return this.store.claim(order, decide);
   }
@@ -96,6 +96,17 @@ function currentTask(conflict: Conflict, task: Task, options: { fence?: number; 
   if (options.fence !== undefined && (now === null || now.fence !== options.fence)) throw leaseLost(task.id, now);
   if (now === null) throw notFound(task.id);
   return now;
+}
+
+/** Every record a query matches, page by page. */
+export async function listAll(committer: Committer, kind: string, query: Query): Promise<Rec[]> {
+  let page = await committer.store.list(kind, query);
+  const found = page;
+  while (page.length === LIMITS.listRecords) {
+    page = await committer.store.list(kind, { ...query, after: page.at(-1)! });
+    for (const record of page) found.push(record);
+  }
+  return found;
 }
 
 /** Someone else owns the task now, or ended it: the only conflict that means this. */

@@ -7,6 +7,7 @@ import { PawlError } from "../base/errors.ts";
 import { canonical, type Json } from "../base/json.ts";
 import type { Change, Fields, Put } from "../store/store.ts";
 import { Committer } from "./committer.ts";
+import { followChange } from "./dependency.ts";
 import { fenceGuard, type StepPlan } from "./step.ts";
 import type { Decision, DecisionKind, DecisionStatus, Failure, Step, Task, Wait } from "./records.ts";
 import { complete, reject, wake, type Outcome } from "./task.ts";
@@ -71,7 +72,11 @@ export async function settleDecision(committer: Committer, id: string, settlemen
     const set = answered(decision, settlement, now);
     const change = changeOf(decision, task, set, settlement, now);
     const result = await committer.commit(change);
-    if (result.ok) return { ...decision, ...set };
+    if (result.ok) {
+      const after = task && (((await committer.store.get("task", [task.id]))[0] ?? null) as Task | null);
+      if (task && after) await followChange(committer, task, after, settlement.actor);
+      return { ...decision, ...set };
+    }
     if ("error" in result) throw result.error;
   }
   throw new PawlError("conflict", `The task of decision ${id} changes faster than it can be settled.`, { next: "Try again." });

@@ -41,12 +41,16 @@ async function deriveOne(committer: Committer, id: number, actor: string): Promi
   for (;;) {
     const task = (await committer.store.get("task", [id]))[0] as Task | null | undefined;
     if (!task || task.status !== "pending") return false;
-    const ready = await shouldBeReady(committer, task);
+    const dependencies = task.run_at === null ? await dependenciesOf(committer, task) : [];
+    const ready = task.run_at === null && dependencies.length === task.depends_on.length && allCompleted(dependencies);
     if (ready === task.ready) return false;
+    // What was read must still hold when this is written: a dependency may be reset while another one completes.
+    const decisive = ready ? dependencies : dependencies.filter((dependency) => dependency.status !== "completed").slice(0, 1);
+    const guards = decisive.map((dependency) => ({ kind: "task", key: dependency.id, is: { status: dependency.status } }) as const);
     const now = committer.store.clock.now();
     const set = { ready, revision: task.revision + 1, updated_at: iso(now) };
     const event = record({ task_id: id, event: ready ? "unblocked" : "blocked", actor, from: "pending", to: "pending" }, now);
-    const result = await committer.commit({ guards: [{ kind: "task", key: id, is: { revision: task.revision } }], puts: [{ kind: "task", key: id, set }, event] });
+    const result = await committer.commit({ guards: [{ kind: "task", key: id, is: { revision: task.revision } }, ...guards], puts: [{ kind: "task", key: id, set }, event] });
     if (result.ok) return ready;
     if ("error" in result) throw result.error;
   }
@@ -56,6 +60,12 @@ async function deriveOne(committer: Committer, id: number, actor: string): Promi
 export async function followDependents(committer: Committer, id: number, actor: string): Promise<number> {
   const ids = await dependentsOf(committer, id);
   return ids.length === 0 ? 0 : deriveReady(committer, ids, actor);
+}
+
+/** After any change of a task: its dependents follow when it became completed or stopped being it, and one that is due again looks at its own dependencies, which may have changed while it ran. */
+export async function followChange(committer: Committer, before: Task, after: Task, actor: string): Promise<void> {
+  if (after.has_dependents && (before.status === "completed") !== (after.status === "completed")) await followDependents(committer, after.id, actor);
+  if (after.status === "pending" && after.ready && after.depends_on.length > 0) await deriveReady(committer, [after.id], actor);
 }
 
 /** Throws `usage` with the path when making `id` depend on `dependsOn` would close a circle. */

@@ -163,8 +163,9 @@ function timesOf(row: Row): { timeout_ms?: number; run_at?: string; deadline_at?
 }
 
 function durationOf(value: Json, field: string): number {
-  if (typeof value !== "string" && typeof value !== "number") throw bad(`Its ${field} must be a duration such as 30s, not ${shown(value)}.`);
-  return parseDuration(String(value), { name: field === "timeout_ms" ? "timeout" : field });
+  const name = field === "timeout_ms" ? "timeout" : "deadline";
+  if (typeof value !== "string" && typeof value !== "number") throw bad(`Its ${name} must be a duration such as 30s, not ${shown(value)}.`);
+  return parseDuration(String(value), { name });
 }
 
 const TIME = /^(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(Z|[+-]\d{2}:?\d{2})$/;

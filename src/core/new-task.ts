@@ -44,7 +44,8 @@ export function addTask(fields: NewTask, dependencies: readonly Task[], by: { ac
     ...task.depends_on.map((id): Put => ({ kind: "dependency", record: { task_id: { $new: 0 }, depends_on_id: id } })),
     ...task.tags.map((tag): Put => ({ kind: "tag", record: { tag, task_id: { $new: 0 } } })),
   ];
-  const guards: Guard[] = task.depends_on.map((id) => ({ kind: "task", key: id, is: {} }));
+  // Ready only if what it depends on is still completed when this is written; else they need only be there.
+  const guards: Guard[] = task.depends_on.map((id) => ({ kind: "task", key: id, is: task.ready ? { status: "completed" as const } : ({} as { [field: string]: string }) }));
   const marks = markDependencies(dependencies);
   puts.push(...marks.puts);
   if (task.key !== null) guards.unshift({ kind: "task", unique: "key", values: { key: task.key }, absent: true });
@@ -132,6 +133,7 @@ export function checkDescription(description: unknown): void {
 /** The checks that adding and editing share. */
 export function checkTaskFields(fields: Partial<NewTask>): void {
   for (const name of ["key", "queue", "verifier"] as const) checkName(name, fields[name]);
+  for (const name of ["tags", "depends_on"] as const) if (fields[name] !== undefined && !Array.isArray(fields[name])) throw bad(name, "it must be a list");
   for (const tag of fields.tags ?? []) checkName("tags", tag);
   checkInteger("priority", fields.priority, -1_000_000_000, 1_000_000_000);
   checkInteger("max_attempts", fields.max_attempts, 1, 1_000_000);

@@ -31,7 +31,7 @@ export type Task = {
   /** Started executions, counted at the claim. */
   readonly attempts: number;
   readonly max_attempts: number;
-  /** How often it was taken from a dead worker with nothing recorded; bounds a task that kills its workers. */
+  /** How often it was taken from a dead worker; bounds a task that kills its workers, also one that records a step each time. */
   readonly takeovers: number;
   /** Reviews of this round that ended without a verdict. */
   readonly reviews: number;

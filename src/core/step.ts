@@ -33,15 +33,25 @@ export class Scope {
   /** The key of the next step called `name`; `leave` must be called when it has settled. */
   enter(name: string): string {
     const seen = this.#used.get(name) ?? 0;
-    if (this.#inFlight > 0) this.#overlapped = true;
+    this.#overlap();
     if (seen > 0 && this.#overlapped) throw ambiguous(this.path, name);
     this.#used.set(name, seen + 1);
     this.#inFlight++;
     return `${this.path}${name}${seen === 0 ? "" : `#${seen + 1}`}`;
   }
 
+  /** A step with a key of its own needs no name from here, but whatever runs beside it runs side by side. */
+  enterKeyed(): void {
+    this.#overlap();
+    this.#inFlight++;
+  }
+
   leave(): void {
     this.#inFlight--;
+  }
+
+  #overlap(): void {
+    if (this.#inFlight > 0) this.#overlapped = true;
   }
 
   /** A scope inside this one. A second of the same name is its next ordinal once the first is closed, and an error before. */
@@ -51,14 +61,23 @@ export class Scope {
         next: `Give each branch its own name, such as scope(\`${name}-\${i}\`).`,
       });
     }
-    this.#open.add(name);
     const seen = this.#used.get(`${name}/`) ?? 0;
+    this.#overlap();
+    if (seen > 0 && this.#overlapped) {
+      throw new PawlError("ambiguous_step", `The scope "${name}" comes a second time in ${this.path || "the task"}, whose steps ran side by side: on a replay the two could swap results.`, {
+        next: `Give each its own name, such as scope(\`${name}-\${i}\`), or run each round of a loop in a scope of its own.`,
+        details: { name, path: this.path },
+      });
+    }
+    this.#open.add(name);
     this.#used.set(`${name}/`, seen + 1);
+    this.#inFlight++; // an open scope runs beside whatever else this one starts
     return new Scope(`${this.path}${name}${seen === 0 ? "" : `#${seen + 1}`}/`);
   }
 
   close(name: string): void {
     this.#open.delete(name);
+    this.#inFlight--;
   }
 }
 
@@ -109,10 +128,10 @@ export type Replay =
 /** Decides from the record of a step. `inputHash` is null when the step declares no input. */
 export function replay(step: Step | null, task: Task, inputHash: string | null): Replay {
   if (!step) return { do: "run" };
-  if (inputHash !== null && step.input_hash !== null && step.input_hash !== inputHash && step.status !== "failed") return { do: "changed", step };
+  if (inputHash !== null && step.input_hash !== null && step.input_hash !== inputHash && step.status === "completed") return { do: "changed", step };
   if (step.status === "completed") return { do: "output", output: step.output };
   if (step.status === "started") return { do: "unknown", step };
-  return step.attempt === task.attempts && step.error ? { do: "throw", error: step.error } : { do: "run" };
+  return step.round === task.round && step.attempt === task.attempts && step.error ? { do: "throw", error: step.error } : { do: "run" };
 }
 
 export type StepPlan = { readonly key: string; readonly name: string; readonly effect: Effect; readonly kept: boolean; readonly input: Json; readonly inputHash: string | null };

@@ -4,12 +4,12 @@
 import { iso, parseIso } from "../base/clock.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Query, Rec } from "../store/store.ts";
-import { Committer, settle } from "./committer.ts";
+import { Committer, listAll } from "./committer.ts";
 import { settleDue } from "./decision.ts";
 import { deriveReady, shouldBeReady } from "./dependency.ts";
 import { asTask, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
-import { expire, move, takeOver } from "./task.ts";
-import { closingOf } from "./tasks.ts";
+import { move, takeOver } from "./task.ts";
+import { closingOf, expireTask, settleIfThere } from "./tasks.ts";
 
 /** What only this host can tell of workers, handed in so that the rules stay free of processes. */
 export type Evidence = {
@@ -84,27 +84,27 @@ async function buryWorker(committer: Committer, evidence: Evidence, worker: Work
 }
 
 async function takeOne(committer: Committer, task: Task, actor: string, why: string): Promise<number> {
-  const steps = (await committer.store.list("step", { equals: { task_id: task.id, round: task.round } })) as unknown as Step[];
+  const steps = (await listAll(committer, "step", { equals: { task_id: task.id, round: task.round } })) as unknown as Step[];
   const recorded = steps.some((step) => step.fence === task.fence);
   let taken = false;
-  await settle(committer, task, (current, now) => {
+  await settleIfThere(committer, task, actor, async (current, now) => {
     // Between reading and deciding it may have been taken by another sweep, renewed or ended.
-    taken = current.worker === task.worker && current.fence === task.fence;
-    return taken ? takeOver(current, recorded, { actor, now }, why) : unchanged(current);
+    taken = current.worker !== null && current.worker === task.worker && current.fence === task.fence && current.lease_expires_at === task.lease_expires_at;
+    if (!taken) return null;
+    const { task: after, change } = takeOver(current, recorded, { actor, now }, why, await closingOf(committer, current.id));
+    // A heartbeat raises no revision: one that comes before this is written leaves the task to its owner.
+    const guard = { kind: "task", key: current.id, is: { revision: current.revision, lease_expires_at: current.lease_expires_at } } as const;
+    return { task: after, change: { ...change, guards: [guard] } };
   });
   return taken ? 1 : 0;
 }
 
-const unchanged = (task: Task) => ({ task, change: { puts: [] } });
 
 async function expirePast(committer: Committer, actor: string, now: number): Promise<number> {
   let moved = 0;
   for (const status of OPEN) {
     const late = await committer.store.list("task", { index: "deadline", equals: { status }, to: iso(now + 1), limit: PAGE });
-    for (const task of late.map(asTask)) {
-      await settle(committer, task, async (current, at) => (current.status === status ? expire(current, { actor, now: at }, await closingOf(committer, current.id)) : unchanged(current)));
-      moved++;
-    }
+    for (const task of late.map(asTask)) if (await expireTask(committer, task, actor)) moved++;
   }
   return moved;
 }
@@ -115,6 +115,7 @@ async function settleWaits(committer: Committer, actor: string, now: number): Pr
     const task = ((await committer.store.get("task", [wait.task_id]))[0] ?? null) as Task | null;
     const result = await committer.commit(settleDue(wait, task, { actor, now: committer.store.clock.now() }));
     if (!result.ok && "error" in result) throw result.error;
+    if (result.ok && task?.depends_on.length) await deriveReady(committer, [task.id], actor);
   }
   return due.length;
 }
@@ -124,9 +125,9 @@ async function startDelayed(committer: Committer, actor: string, now: number): P
   const due = await committer.store.list("task", { index: "delayed", to: iso(now + 1), limit: PAGE });
   await Promise.all(
     due.map(asTask).map((task) =>
-      settle(committer, task, async (current, at) => {
-        if (current.run_at === null || parseIso(current.run_at) > at) return unchanged(current);
-        const ready = current.status === "review" || (current.status === "pending" && (await shouldBeReady(committer, { ...current, run_at: null })));
+      settleIfThere(committer, task, actor, async (current, at) => {
+        if (current.run_at === null || parseIso(current.run_at) > at) return null;
+        const ready = (current.status === "review" && current.worker === null && current.waiting_for === null) || (current.status === "pending" && (await shouldBeReady(committer, { ...current, run_at: null })));
         return move(current, { actor, now: at }, { event: "due", set: { run_at: null, ready } });
       }),
     ),

@@ -205,7 +205,7 @@ function readJsonLines(text: string, collect: Collect): void {
 }
 
 function jsonMessage(error: unknown): string {
-  return (error as Error).message.replace(/, (\.{3})?".*$/s, "").replace(/ in JSON at position .*$| at position .*$/s, "");
+  return (error as Error).message.replace(/, (\.{3})?".*$/s, "").replace(/(?: in JSON)? at position .*$/s, "").replaceAll("\n", "\\n");
 }
 
 /** Names under which a list of tasks stands in an object: a state or an export of one, and what `--json` prints. */

@@ -34,6 +34,8 @@ const FROM: { readonly [event: string]: readonly Status[] } = {
   submitted: ["in_progress"],
   completed: ["pending", "in_progress", "waiting", "review", "failed"],
   rejected: ["review"],
+  review_error: ["review"],
+  review_stuck: ["review"],
   attempt_failed: ["in_progress"],
   failed: ["pending", "in_progress", "waiting", "review"],
   released: ["in_progress", "review"],
@@ -106,16 +108,16 @@ export function claimReview(task: Task, worker: string, leaseMs: number, by: By)
 }
 
 /** The result is there: completed, or kept for review when the task names a verifier. The owner keeps the lease for the review. */
-export function submit(task: Task, result: Json, by: By): Outcome {
-  if (task.verifier === null) return complete(task, result, by);
-  return move(task, by, { event: "submitted", set: { status: "review", result, error: null } });
+export function submit(task: Task, result: Json, by: By, closing: readonly Put[] = []): Outcome {
+  if (task.verifier === null) return complete(task, result, by, closing);
+  return move(task, by, { event: "submitted", set: { status: "review", result, error: null }, puts: closing });
 }
 
 /** The end it was made for. A review that passed keeps the result it judged. */
 export function complete(task: Task, result: Json, by: By, closing: readonly Put[] = [], details?: Json): Outcome {
   return move(task, by, {
     event: "completed",
-    set: { ...UNOWNED, status: "completed", result, error: null, waiting_for: null, ready: false, completed_at: iso(by.now) },
+    set: { ...UNOWNED, status: "completed", result, error: null, waiting_for: null, ready: false, run_at: null, completed_at: iso(by.now), fence: fenceAfter(task, by) },
     puts: closing,
     ...(details === undefined ? {} : { details }),
   });
@@ -210,17 +212,17 @@ export function wake(task: Task, by: By, reason: string, puts: readonly Put[] = 
  * Its owner is dead or silent beyond its lease. The attempt counts unless a step was recorded since the claim; a task that
  * keeps losing its workers ends as failed.
  */
-export function takeOver(task: Task, stepRecorded: boolean, by: By, why: string): Outcome {
+export function takeOver(task: Task, stepRecorded: boolean, by: By, why: string, closing: readonly Put[] = []): Outcome {
   const takeovers = task.takeovers + 1;
   const lost: Partial<Task> = { ...UNOWNED, takeovers, fence: task.fence + 1 };
   if (takeovers >= LIMITS.takeovers) {
-    return fail(task, { code: "owner_lost", message: `lost its worker ${takeovers} times; it may be what kills them` }, by, [], lost);
+    return fail(task, { code: "owner_lost", message: `lost its worker ${takeovers} times; it may be what kills them` }, by, closing, lost);
   }
   if (task.status === "review") {
     return move(task, by, { event: "owner_lost", set: { ...lost, ready: true }, reason: why });
   }
   if (!stepRecorded && task.attempts >= task.max_attempts) {
-    return fail(task, { code: "owner_lost", message: `lost its worker in attempt ${task.attempts} of ${task.max_attempts}: ${why}` }, by, [], lost);
+    return fail(task, { code: "owner_lost", message: `lost its worker in attempt ${task.attempts} of ${task.max_attempts}: ${why}` }, by, closing, lost);
   }
   return move(task, by, { event: "owner_lost", set: { ...DUE, ...lost, continues: stepRecorded }, reason: why, details: { worker: task.worker, step_recorded: stepRecorded } });
 }
@@ -279,9 +281,13 @@ export function reopen(task: Task, by: By, ready: boolean, reason: string): Outc
   return move(task, by, { event: "reopened", set: { ...AGAIN, ready, result: null, feedback: reason, round: task.round + 1 }, reason });
 }
 
-/** Renews a lease. Raises no revision and leaves no history: it says only that the owner lives. */
-export function heartbeat(task: Task, fence: number, leaseMs: number, now: number): Change {
-  return { guards: [{ kind: "task", key: task.id, is: { fence } }], puts: [{ kind: "task", key: task.id, set: { lease_expires_at: iso(now + leaseMs) } }] };
+/**
+ * Renews a lease. Raises no revision and leaves no history: it says only that the owner lives. The fence alone would not do:
+ * a task given back or ended keeps its fence until the next claim, and a lease nobody holds would look like a dead owner.
+ */
+export function heartbeat(owned: { id: number; fence: number; worker: string }, leaseMs: number, now: number): Change {
+  const { id, fence, worker } = owned;
+  return { guards: [{ kind: "task", key: id, is: { fence, worker } }], puts: [{ kind: "task", key: id, set: { lease_expires_at: iso(now + leaseMs) } }] };
 }
 
 /** What closes a task's open waits and decisions when it ends or starts anew. */

@@ -1,14 +1,14 @@
 // The verbs of a task: each reads what its rule needs, lets the rule decide, commits, and sees to what follows from it
 // (dependents that become ready or blocked). The rules themselves are in task.ts and new-task.ts.
-import { PawlError } from "../base/errors.ts";
+import { isPawlError, PawlError } from "../base/errors.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Conflict, Fields, Put, Query } from "../store/store.ts";
-import { Committer, commitOrThrow, leaseLost, notFound, settle } from "./committer.ts";
-import { deriveReady, followDependents, dependentsOf, refuseCycle, shouldBeReady } from "./dependency.ts";
+import { Committer, commitOrThrow, leaseLost, listAll, notFound, settle } from "./committer.ts";
+import { deriveReady, dependentsOf, followChange, refuseCycle, shouldBeReady } from "./dependency.ts";
 import { addTask, checkDescription, checkTaskFields, markDependencies, type NewTask } from "./new-task.ts";
 import { type Decision, type Failure, type Status, type Step, type Task, type Wait } from "./records.ts";
-import { cancel, complete, fail, failAttempt, heartbeat, isHeld, move, reject, release, reopen, reset, retryTask, submit, withdraw, type Outcome } from "./task.ts";
+import { cancel, complete, expire, fail, failAttempt, heartbeat, isHeld, move, pastDeadline, reject, release, reopen, reset, retryTask, submit, withdraw, type Outcome } from "./task.ts";
 import type { Token } from "./token.ts";
 
 /** A task by id (a number or its digits) or key; `not_found` when there is none. */
@@ -67,7 +67,9 @@ export async function addTasks(committer: Committer, list: readonly NewTask[], a
   const now = committer.store.clock.now();
   const adding = list.map((fields, i) => addTask(fields, dependencies[i]!, { actor, now }));
   const results = await Promise.all(adding.map(({ change }) => committer.commit(change)));
-  const added = results.map((result, i) => (result.ok ? ({ id: result.ids[0] as number, ...adding[i]!.task } as Task) : existing(result, list[i]!)));
+  const added = await Promise.all(
+    results.map(async (result, i) => (result.ok ? ({ id: result.ids[0] as number, ...adding[i]!.task } as Task) : (existing(result, list[i]!) ?? (await addTasks(committer, [list[i]!], actor))[0]!))),
+  );
   // A dependency may have been completed while this was on its way: whoever comes second looks again.
   const late = added.filter((task) => task.status === "pending" && !task.ready && task.depends_on.length > 0).map((task) => task.id);
   if (late.length === 0 || (await deriveReady(committer, late, actor)) === 0) return added;
@@ -84,20 +86,22 @@ async function dependenciesByTask(committer: Committer, list: readonly Pick<NewT
   return list.map((fields) => (fields.depends_on ?? []).map((id) => byId.get(id)!));
 }
 
-function existing(result: { readonly conflict: Conflict } | { readonly error: PawlError }, fields: NewTask): Task {
+/** The task that has the key already; null when only a dependency has moved since it was read: then it is decided again. */
+function existing(result: { readonly conflict: Conflict } | { readonly error: PawlError }, fields: NewTask): Task | null {
   if ("error" in result) throw result.error;
   const task = result.conflict.record as Task | null;
   if (task && fields.key && task.key === fields.key && task.description === fields.description) return task;
   if (task && fields.key && task.key === fields.key) {
     throw new PawlError("conflict", `The key "${fields.key}" belongs to task ${task.id} ("${task.description.slice(0, 60)}").`, { next: "Use another key, or edit that task.", details: { id: task.id } });
   }
+  if (task) return null;
   throw new PawlError("conflict", "A task named in depends_on was removed in the meantime.");
 }
 
 /** The open waits and decisions of a task as writes that withdraw them. */
 export async function closingOf(committer: Committer, id: number): Promise<Put[]> {
-  const waits = (await committer.store.list("wait", { equals: { task_id: id } })) as unknown as Wait[];
-  const decisions = (await committer.store.list("decision", { index: "task", equals: { task_id: id } })) as unknown as Decision[];
+  const waits = (await listAll(committer, "wait", { equals: { task_id: id } })) as unknown as Wait[];
+  const decisions = (await listAll(committer, "decision", { index: "task", equals: { task_id: id } })) as unknown as Decision[];
   return withdraw(waits, decisions, committer.store.clock.now());
 }
 
@@ -119,10 +123,38 @@ function requireFree(task: Task, settling: Settling): void {
 }
 
 async function settleTask(committer: Committer, ref: number | string, settling: Settling, rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<Task> {
-  const task = await getTask(committer, ref);
-  const done = await settle(committer, task, rule, settling.token ? { fence: settling.token.fence } : {});
-  if (done.has_dependents && (task.status === "completed") !== (done.status === "completed")) await followDependents(committer, done.id, settling.actor);
+  let before = await getTask(committer, ref);
+  const decide = (task: Task, now: number) => {
+    before = task; // the one the change was made on, which may be newer than the one read first
+    return rule(task, now);
+  };
+  const done = await settle(committer, before, decide, settling.token ? { fence: settling.token.fence } : {});
+  await followChange(committer, before, done, settling.actor);
   return done;
+}
+
+/** The deadline passed: failed, and what it waited for withdrawn. True when this call did it. */
+export async function expireTask(committer: Committer, task: Task, actor: string): Promise<boolean> {
+  let expired = false;
+  await settleIfThere(committer, task, actor, async (current, now) => {
+    expired = pastDeadline(current, now);
+    return expired ? expire(current, { actor, now }, await closingOf(committer, current.id)) : null;
+  });
+  return expired;
+}
+
+/** Settles a task found a moment ago, unless it was removed since or the rule (null) sees nothing left to do. */
+export async function settleIfThere(committer: Committer, task: Task, actor: string, rule: (current: Task, now: number) => Promise<Outcome | null>): Promise<void> {
+  let before = task;
+  try {
+    const after = await settle(committer, task, async (current, now) => {
+      before = current;
+      return (await rule(current, now)) ?? { task: current, change: { puts: [] } };
+    });
+    await followChange(committer, before, after, actor);
+  } catch (error) {
+    if (!isPawlError(error, "not_found")) throw error;
+  }
 }
 
 /** Completed with this result. An owner's result still goes to the task's verifier; a person's word is final. */
@@ -161,7 +193,7 @@ export async function failTask(committer: Committer, ref: number | string, reaso
 export async function renewClaim(committer: Committer, token: Token, leaseMs: number): Promise<void> {
   const task = await getTask(committer, token.id);
   requireFree(task, { actor: token.worker, token });
-  await commitOrThrow(committer, heartbeat(task, token.fence, leaseMs, committer.store.clock.now()), (conflict) => leaseLost(token.id, conflict.record));
+  await commitOrThrow(committer, heartbeat(token, leaseMs, committer.store.clock.now()), (conflict) => leaseLost(token.id, conflict.record));
 }
 
 /** Given back undone. Only its owner can, or anybody with `force`, which fences the owner off. */
@@ -179,8 +211,9 @@ export async function cancelTask(committer: Committer, ref: number | string, opt
 
 /** Failed → pending, its done steps kept unless `fresh`. A recorded failure of a step is forgotten, so that it runs again. */
 export async function retryFailed(committer: Committer, ref: number | string, options: { actor: string; fresh?: boolean; deadline_at?: string | null; reason?: string | undefined }): Promise<Task> {
+  checkTaskFields({ deadline_at: options.deadline_at ?? null });
   return settleTask(committer, ref, options, async (task, now) => {
-    const steps = (await committer.store.list("step", { equals: { task_id: task.id } })) as unknown as Step[];
+    const steps = (await listAll(committer, "step", { equals: { task_id: task.id } })) as unknown as Step[];
     const forgotten = steps.filter((step) => step.status === "failed" && step.round === task.round).map((step): Put => ({ kind: "step", key: [step.task_id, step.round, step.key], delete: true }));
     return retryTask(task, { actor: options.actor, now }, {
       ...(options.fresh === undefined ? {} : { fresh: options.fresh }),
@@ -217,8 +250,7 @@ export type TaskEdit = Partial<Pick<NewTask, "description" | "input" | "key" | "
 
 /** Changes what a task says, not where it stands. What changed, from what to what, is in its history. */
 export async function editTask(committer: Committer, ref: number | string, edit: TaskEdit, options: { actor: string }): Promise<Task> {
-  if (edit.description !== undefined) checkDescription(edit.description);
-  checkTaskFields(edit);
+  checkEdit(edit);
   const target = await getTask(committer, ref);
   if (edit.depends_on) await refuseCycle(committer, target.id, edit.depends_on);
   const marks = markDependencies((await dependenciesByTask(committer, [edit]))[0]!);
@@ -228,6 +260,21 @@ export async function editTask(committer: Committer, ref: number | string, edit:
   if (edit.depends_on === undefined && edit.run_at === undefined) return task;
   await deriveReady(committer, [task.id], options.actor);
   return getTask(committer, task.id);
+}
+
+/** What an edit may change, and whether it may be emptied. Nothing here says where a task stands. */
+const EDITABLE: { readonly [field in keyof Required<TaskEdit>]: { nullable: boolean } } = {
+  description: { nullable: false }, input: { nullable: true }, key: { nullable: true }, queue: { nullable: false }, priority: { nullable: false }, tags: { nullable: false },
+  depends_on: { nullable: false }, verifier: { nullable: true }, max_attempts: { nullable: false }, timeout_ms: { nullable: true }, run_at: { nullable: true }, deadline_at: { nullable: true },
+};
+
+function checkEdit(edit: TaskEdit): void {
+  for (const [field, value] of Object.entries(edit)) {
+    if (!Object.hasOwn(EDITABLE, field)) throw new PawlError("usage", `The ${field} of a task cannot be edited.`, { next: `What can: ${Object.keys(EDITABLE).join(", ")}.`, details: { field } });
+    if (value === null && !EDITABLE[field as keyof TaskEdit].nullable) throw new PawlError("usage", `The ${field} of a task cannot be empty.`, { details: { field } });
+  }
+  if (edit.description !== undefined) checkDescription(edit.description);
+  checkTaskFields(edit);
 }
 
 function marked(outcome: Outcome, marks: ReturnType<typeof markDependencies>): Outcome {

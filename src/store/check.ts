@@ -46,7 +46,7 @@ export function checkField(kind: Kind, field: string, value: Json): void {
 }
 
 function mismatch(kind: Kind, field: string, type: FieldType, value: Json): PawlError {
-  const shown = JSON.stringify(value)?.slice(0, 60);
+  const shown = typeof value === "object" ? (Array.isArray(value) ? "a list" : "an object") : typeof value === "string" ? JSON.stringify(value.slice(0, 60)) : String(value);
   return new PawlError("value_refused", `${kind.name}.${field} must be ${type}, not ${shown}.`, { details: { kind: kind.name, field } });
 }
 
@@ -61,13 +61,21 @@ function tooLong(kind: Kind, field: string, max: number, unit: string): PawlErro
 export function checkFields(kind: Kind, fields: { readonly [field: string]: unknown }): void {
   for (const field in fields) {
     const value = fields[field];
-    if (value !== undefined) checkField(kind, field, value as Json);
+    if (value === undefined) continue;
+    if (!Object.hasOwn(kind.fields, field)) checkText(field, `the name of a field of ${kind.name}`);
+    checkField(kind, field, value as Json);
   }
 }
 
-/** The key of a record as one string that is equal exactly for equal keys. */
+/** The key of a record as one string that is equal exactly for equal keys: numbers end in a comma, text begins with its length. */
 export function keyText(key: Key): string {
-  return typeof key === "object" ? key.join("\u0001") : String(key);
+  if (typeof key !== "object") return String(key);
+  let text = "";
+  for (let i = 0; i < key.length; i++) {
+    const part = key[i]!;
+    text += typeof part === "number" ? `${part},` : `${part.length}:${part}`;
+  }
+  return text;
 }
 
 /** The key of a record, in the form `get` takes. */

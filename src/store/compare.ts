@@ -36,3 +36,16 @@ export function compareBy(fields: readonly string[], a: Rec, b: Rec): number {
   }
   return 0;
 }
+
+/** Compares two keys of one kind part by part; the parts are numbers or text, never null. */
+export function compareKeys(a: readonly (string | number)[], b: readonly (string | number)[]): number {
+  for (let i = 0; i < a.length; i++) {
+    const x = a[i]!;
+    const y = b[i]!;
+    if (x === y) continue;
+    if (typeof x === "number" && typeof y === "number") return x - y;
+    const order = compareScalars(x, y);
+    if (order !== 0) return order;
+  }
+  return 0;
+}

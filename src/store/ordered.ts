@@ -20,16 +20,21 @@ export class Ordered<T> {
     const last = chunks[chunks.length - 1];
     if (!last) return void chunks.push([item]);
     // Ids and times mostly grow, so most items belong at the very end.
-    const atEnd = this.#compare(last[last.length - 1]!, item) < 0;
-    const [c, i] = atEnd ? [chunks.length - 1, last.length] : this.#seek((other) => this.#compare(other, item));
+    if (this.#compare(last[last.length - 1]!, item) < 0) {
+      if (last.length < CHUNK) last.push(item);
+      else chunks.push([item]);
+      return;
+    }
+    const c = this.#chunkOf(item);
     const chunk = chunks[c]!;
-    chunk.splice(i, 0, item);
+    chunk.splice(this.#placeIn(chunk, item), 0, item);
     if (chunk.length > CHUNK) chunks.splice(c + 1, 0, chunk.splice(CHUNK >> 1));
   }
 
   remove(item: T): void {
-    const [c, i] = this.#seek((other) => this.#compare(other, item));
+    const c = this.#chunkOf(item);
     const chunk = this.#chunks[c];
+    const i = chunk ? this.#placeIn(chunk, item) : 0;
     if (!chunk || chunk[i] !== item) throw new PawlError("internal", "An index and its table disagree.");
     chunk.splice(i, 1);
     if (chunk.length === 0) this.#chunks.splice(c, 1);
@@ -59,6 +64,34 @@ export class Ordered<T> {
     let n = i2 - i1;
     for (let c = c1; c < c2; c++) n += this.#chunks[c]!.length;
     return Math.max(n, 0);
+  }
+
+  /** The first chunk whose last item is not before `item`. */
+  #chunkOf(item: T): number {
+    const chunks = this.#chunks;
+    const compare = this.#compare;
+    let low = 0;
+    let high = chunks.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const chunk = chunks[middle]!;
+      if (compare(chunk[chunk.length - 1]!, item) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** The first place in the chunk that is not before `item`. */
+  #placeIn(chunk: readonly T[], item: T): number {
+    const compare = this.#compare;
+    let low = 0;
+    let high = chunk.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (compare(chunk[middle]!, item) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** The first place whose item is not before the probe; past the end: [number of chunks, 0]. */

@@ -165,7 +165,7 @@ export function shapeOf(query: Query, segment: Segment, wanted: Wanted): string 
 
 /** The values of the text's parameters, in order; a read of records takes its limit as one more. */
 export function valuesOf(segment: Segment): Scalar[] {
-  const values = segment.equals.filter((value) => value !== null);
+  const values: Scalar[] = segment.equals.filter((value) => value !== null);
   for (const { value } of segment.bounds) if (value !== undefined) values.push(value);
   return values;
 }

@@ -77,9 +77,11 @@ export function runClaim(session: Session, order: ClaimOrder, decide: Decide, no
 function due(session: Session, order: ClaimOrder): Rec[] {
   const table = tableOf(session, order.kind);
   const found = order.queries.flatMap((query) => listRecords(table, query, order.limit));
+  if (order.queries.length === 1) return found;
   const fields = [...order.order, ...table.kind.key];
-  if (order.queries.length > 1) found.sort((a, b) => compareBy(fields, a, b));
-  return found.slice(0, order.limit);
+  found.sort((a, b) => compareBy(fields, a, b));
+  // Several queries may find the same record, which then stands beside itself.
+  return found.filter((record, i) => i === 0 || compareBy(fields, record, found[i - 1]!) !== 0).slice(0, order.limit);
 }
 
 /** Runs `body` as the only writer and flushes what it wrote; null from `body`, or an error, takes everything back. */

@@ -2,7 +2,7 @@
 // and a read mean on it. Invariant: nothing is written before everything about the put was found good, so a conflict or
 // bad data in the first write of a change leaves nothing to take back.
 import { PawlError } from "../base/errors.ts";
-import type { Json } from "../base/json.ts";
+import { checkText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { checkField, checkFields, keyParts } from "./check.ts";
 import * as sql from "./sql.ts";
@@ -264,8 +264,11 @@ function writeRecord(table: Table, fields: Fields, ids: Ids, assigned: string | 
     const slot = slots.get(field);
     const value = typeof given === "object" ? resolved(given, ids, slot === undefined ? undefined : types[slot]) : given;
     checkField(kind, field, value);
-    if (slot === undefined) (extra ??= {})[field] = value;
-    else row[slot] = value === null ? null : encode(types[slot]!, value);
+    if (slot === undefined) {
+      checkText(field, `the name of a field of ${kind.name}`);
+      (extra ??= {})[field] = value;
+    }
+    else if (value !== null) row[slot] = encode(types[slot]!, value);
   }
   if (assigned !== undefined) row[table.keySlots[0]!] = assigned;
   if (extra) row[extraSlot] = JSON.stringify(extra);

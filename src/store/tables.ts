@@ -6,7 +6,7 @@ import { PawlError } from "../base/errors.ts";
 import { freeze, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { checkFields, keyOf, keyParts, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
-import { compareBy, compareScalars } from "./compare.ts";
+import { compareBy, compareKeys, compareScalars } from "./compare.ts";
 import { Ordered, type Probe } from "./ordered.ts";
 import type { Addition, Change, ClaimOrder, Conflict, Fields, FieldType, Guard, Index, Key, Kind, Model, NewId, Put, Query, Rec, Result, Scalar } from "./store.ts";
 
@@ -16,10 +16,6 @@ export type Effect =
   | { readonly kind: string; readonly key: Key; readonly set: Rec }
   | { readonly kind: string; readonly key: Key; readonly delete: true };
 
-/** A place that outlives the versions of a record, so that an index need not move when none of its fields changed. */
-type Row = { rec: Rec };
-type IndexState = { readonly name: string; readonly index: Index; readonly order: readonly string[]; readonly rows: Ordered<Row>; readonly unique: Map<string, Row> | null };
-type Table = { readonly kind: Kind; readonly rows: Map<string | number, Row>; readonly primary: IndexState; readonly indexes: readonly IndexState[]; readonly heads: Map<Json, Rec>; nextId: number };
 type Undo = { readonly table: Table; readonly id: string | number; readonly before: Rec | null; readonly head: Rec | null; readonly group: Json | undefined };
 
 export class Tables {
@@ -147,21 +143,7 @@ export class Tables {
     const row = table.rows.get(id);
     const group = table.kind.chain && next ? next[table.kind.chain.group] : undefined;
     if (remember) this.#undo.push({ table, id, before: row?.rec ?? null, group, head: group === undefined ? null : (table.heads.get(group) ?? null) });
-    if (!row && next) {
-      const added: Row = { rec: next };
-      table.rows.set(id, added);
-      table.primary.rows.insert(added);
-      for (const index of table.indexes) if (belongs(index.index, next)) enter(index, added);
-    } else if (row && !next) {
-      for (const index of table.indexes) if (belongs(index.index, row.rec)) leave(index, row);
-      table.primary.rows.remove(row);
-      table.rows.delete(id);
-    } else if (row && next) {
-      const moved = table.indexes.filter((index) => differs(index, row.rec, next));
-      for (const index of moved) if (belongs(index.index, row.rec)) leave(index, row);
-      row.rec = next;
-      for (const index of moved) if (belongs(index.index, next)) enter(index, row);
-    }
+    writeRow(table, id, row, next);
     if (group !== undefined && next) table.heads.set(group, next);
   }
 
@@ -259,38 +241,6 @@ export class Tables {
   }
 }
 
-function newTable(kind: Kind): Table {
-  const state = (name: string, index: Index): IndexState => {
-    const order = [...index.fields, ...kind.key.filter((field) => !index.fields.includes(field))];
-    const unique = index.unique ? new Map<string, Row>() : null;
-    return { name, index, order, rows: new Ordered<Row>((a, b) => compareBy(order, a.rec, b.rec)), unique };
-  };
-  const indexes = Object.entries(kind.indexes).map(([name, index]) => state(name, index));
-  return { kind, rows: new Map(), primary: state("", { fields: kind.key }), indexes, heads: new Map(), nextId: 1 };
-}
-
-const empties = new WeakMap<Kind, Rec>();
-
-/** A record of the kind with every declared field null: what a put leaves out. */
-export function emptyOf(kind: Kind): Rec {
-  const known = empties.get(kind);
-  if (known) return known;
-  const empty = Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null]));
-  empties.set(kind, empty);
-  return empty;
-}
-
-/** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. */
-export function compact(kind: Kind, record: Rec): Rec {
-  const result: { [field: string]: Json } = {};
-  for (const field in record) if (record[field] !== null || !Object.hasOwn(kind.fields, field)) result[field] = record[field] as Json;
-  return result;
-}
-
-function idOf(kind: Kind, key: Key): string | number {
-  return typeof key === "object" ? keyText(keyParts(kind, key)) : kind.key.length === 1 ? key : keyText(keyParts(kind, key));
-}
-
 /** The id the store gives a record that comes without one, when its kind assigns ids. */
 function assignedId(table: Table, fields: Rec): string | number | undefined {
   const { assign, key } = table.kind;
@@ -330,73 +280,3 @@ function newId(value: NewId, ids: readonly (string | number | undefined)[]): str
 const isIdType = (type: FieldType | undefined) => type === "text" || type === "integer";
 const isNewId = (value: unknown): value is NewId => typeof (value as NewId | null)?.$new === "number";
 
-function indexOf(table: Table, name: string | undefined): IndexState {
-  const state = name === undefined ? table.primary : table.indexes.find((index) => index.name === name);
-  if (!state) throw new PawlError("internal", `${table.kind.name} has no index "${name}".`);
-  return state;
-}
-
-function belongs(index: Index, rec: Rec): boolean {
-  for (const field in index.where) if ((rec[field] ?? null) !== index.where[field]) return false;
-  return !index.notNull?.some((field) => (rec[field] ?? null) === null);
-}
-
-function differs(state: IndexState, a: Rec, b: Rec): boolean {
-  const { fields, where, notNull } = state.index;
-  for (const field of fields) if (a[field] !== b[field]) return true;
-  for (const field in where) if (a[field] !== b[field]) return true;
-  return notNull?.some((field) => a[field] !== b[field]) ?? false;
-}
-
-const valuesText = (values: readonly Scalar[]) => JSON.stringify(values);
-const uniqueText = (state: IndexState, rec: Rec) => valuesText(state.index.fields.map((f) => (rec[f] ?? null) as Scalar));
-
-function enter(state: IndexState, row: Row): void {
-  state.rows.insert(row);
-  state.unique?.set(uniqueText(state, row.rec), row);
-}
-
-function leave(state: IndexState, row: Row): void {
-  state.rows.remove(row);
-  state.unique?.delete(uniqueText(state, row.rec));
-}
-
-/** The other record that already has these values in a unique index, if any. */
-function takenBy(table: Table, next: Rec, id: string | number): Rec | null {
-  for (const state of table.indexes) {
-    if (!state.unique || !belongs(state.index, next)) continue;
-    const other = state.unique.get(uniqueText(state, next));
-    if (other && other !== table.rows.get(id)) return other.rec;
-  }
-  return null;
-}
-
-/** The index a query reads and the bounds of its range, `after` included. */
-function rangeOf(table: Table, query: Query): { state: IndexState; from: Probe<Row>; to: Probe<Row> } {
-  const state = indexOf(table, query.index);
-  const fields = state.index.fields;
-  const prefix = Object.keys(query.equals ?? {}).length;
-  for (let i = 0; i < prefix; i++) {
-    if (query.equals![fields[i]!] === undefined) throw new PawlError("internal", `equals must name the first fields of index ${query.index ?? "(key)"} of ${table.kind.name}.`);
-  }
-  const next = fields[prefix];
-  const probePrefix: Probe<Row> = (row) => {
-    for (let i = 0; i < prefix; i++) {
-      const order = compareScalars((row.rec[fields[i]!] ?? null) as Scalar, query.equals![fields[i]!]!);
-      if (order !== 0) return order;
-    }
-    return 0;
-  };
-  const bound = (value: string | number): Probe<Row> => (row) => probePrefix(row) || compareScalars((row.rec[next!] ?? null) as Scalar, value);
-  const first = query.from !== undefined ? bound(query.from) : query.to !== undefined ? afterNull(probePrefix, next!) : probePrefix;
-  const last: Probe<Row> = query.to !== undefined ? bound(query.to) : (row) => (probePrefix(row) > 0 ? 1 : -1);
-  const cursor = query.after;
-  if (!cursor) return { state, from: first, to: last };
-  const past: Probe<Row> = (row) => compareBy(state.order, row.rec, cursor);
-  return query.reverse ? { state, from: first, to: past } : { state, from: (row) => (first(row) < 0 ? -1 : past(row) > 0 ? 1 : -1), to: last };
-}
-
-/** A range with only an upper bound starts after the nulls. */
-function afterNull(prefix: Probe<Row>, field: string): Probe<Row> {
-  return (row) => prefix(row) || ((row.rec[field] ?? null) === null ? -1 : 1);
-}

@@ -1,11 +1,11 @@
 // One task from its claim to what becomes of it: run, or judged, with time-outs and the deadline watched, and exactly one
 // outcome written under its fence. Errors of the user's code are outcomes; only broken storage escapes.
-import { iso, parseIso, sleep, type Clock } from "../base/clock.ts";
+import { iso, parseIso, type Clock } from "../base/clock.ts";
 import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { settle, type Committer } from "../core/committer.ts";
-import { followDependents } from "../core/dependency.ts";
+import { followChange } from "../core/dependency.ts";
 import type { Failure, Task, Wait } from "../core/records.ts";
 import { failureOf, type Backoff } from "../core/retry.ts";
 import { idempotencyKey } from "../core/step.ts";
@@ -51,6 +51,8 @@ export class Work {
   readonly done: Promise<Task | null>;
   /** When the store last confirmed the lease, on the monotonic clock and the wall clock (ms). */
   confirmed: { monotonic: number; wall: number };
+  /** A renewal was sent and nothing has come back. */
+  unanswered = false;
   readonly #shop: Shop;
   readonly #aborter = new AbortController();
   readonly #revalidate: (work: Work) => Promise<void> | null;
@@ -107,15 +109,16 @@ export class Work {
 
   async #execute(): Promise<void> {
     await this.#hook("onStart", () => this.#shop.hooks.onStart?.(this.#task));
-    for (;;) {
-      const execution = await Execution.open(this.#task, this.#executionOptions());
+    for (let again = false; ; again = true) {
+      // Gone on after an answer, this very ownership has recorded steps already.
+      const execution = await Execution.open(this.#task, { ...this.#executionOptions(), always: again });
       const ended = await this.#run(execution);
       execution.end();
       if ("waits" in ended) {
         if (await this.#parked(ended.waits)) return;
         continue; // an answer came while it was being parked: go on at once
       }
-      return "error" in ended ? this.#failed(ended.error) : this.#succeeded(ended.result);
+      return "error" in ended ? this.#failed(ended.error) : this.#succeeded(ended.result, execution.waited);
     }
   }
 
@@ -130,7 +133,13 @@ export class Work {
     if (first !== "aborted") return signal.aborted && "error" in first ? { error: signal.reason as unknown } : first;
     execution.end();
     // A drain gives the code time to let go; code that ignores its signal is left behind, fenced off.
-    await Promise.race([running, sleep(this.#shop.clock, LET_GO_MS)]);
+    await new Promise<void>((resolve) => {
+      const cancel = this.#shop.clock.timer(LET_GO_MS, resolve);
+      void running.finally(() => {
+        cancel();
+        resolve();
+      });
+    });
     return { error: signal.reason as unknown };
   }
 
@@ -159,18 +168,20 @@ export class Work {
   }
 
   async #settle(rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<void> {
-    this.#task = await settle(this.#shop.committer, this.#task, rule, { fence: this.#task.fence });
-    if (this.#task.status === "completed" && this.#task.has_dependents) await followDependents(this.#shop.committer, this.#task.id, this.#shop.workerId);
+    const before = this.#task;
+    this.#task = await settle(this.#shop.committer, before, rule, { fence: before.fence });
+    await followChange(this.#shop.committer, before, this.#task, this.#shop.workerId);
   }
 
-  async #succeeded(result: unknown): Promise<void> {
+  /** `waited`: the code may have ended without what it once waited for, such as the slower of two; that is withdrawn. */
+  async #succeeded(result: unknown, waited: boolean): Promise<void> {
     let value: Json;
     try {
       value = canonical(result, "result");
     } catch (error) {
       return this.#failed(error);
     }
-    await this.#settle((task, now) => submit(task, value, this.#by(now)));
+    await this.#settle(async (task, now) => submit(task, value, this.#by(now), waited ? await closingOf(this.#shop.committer, task.id) : []));
   }
 
   async #failed(error: unknown): Promise<void> {

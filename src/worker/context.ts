@@ -5,7 +5,7 @@ import { iso, parseIso, sleep as sleepFor } from "../base/clock.ts";
 import { isPawlError, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
-import { leaseLost, type Committer } from "../core/committer.ts";
+import { leaseLost, listAll, type Committer } from "../core/committer.ts";
 import { askAbout, askTimer, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
 import type { Decision, DecisionKind, Effect, Failure, Step, Task, Wait } from "../core/records.ts";
 import { backoffMs, failureOf, isPermanent, type Backoff } from "../core/retry.ts";
@@ -80,26 +80,29 @@ export type ExecutionOptions = {
 /** A start whose outcome is in question. */
 type Started = Pick<Step, "start" | "started_at" | "input" | "effect" | "output">;
 
-const NEVER = new Promise<never>(() => undefined);
-
 export class Execution {
   readonly task: Task;
   readonly context: TaskContext;
   /** Resolves with the open waits when every branch is settled or waiting. */
   readonly parked: Promise<readonly Wait[]>;
   readonly #options: ExecutionOptions;
-  readonly #steps: Step[];
+  readonly #steps = new Map<string, Step[]>();
   readonly #waits: Map<string, Wait>;
   readonly #open: Wait[] = [];
   readonly #explicit = new Set<string>();
   #running = 0;
   #ended = false;
+  #frozen = false;
   #park: (waits: readonly Wait[]) => void = () => undefined;
 
   private constructor(task: Task, options: ExecutionOptions, steps: Step[], waits: readonly Wait[]) {
     this.task = task;
     this.#options = options;
-    this.#steps = steps;
+    for (const step of steps) {
+      const same = this.#steps.get(step.key);
+      if (same) same.push(step);
+      else this.#steps.set(step.key, [step]);
+    }
     this.#waits = new Map(waits.filter((wait) => wait.round === task.round).map((wait) => [wait.key, wait]));
     this.parked = new Promise((resolve) => (this.#park = resolve));
     this.context = { ...this.#scope(new Scope()), signal: options.signal, attempt: task.attempts };
@@ -108,9 +111,13 @@ export class Execution {
   /** Loads what earlier ownerships recorded; a task claimed for the first time has nothing. */
   static async open(task: Task, options: ExecutionOptions): Promise<Execution> {
     if (task.fence === 1 && !options.always) return new Execution(task, options, [], []);
-    const { store } = options.committer;
-    const [steps, waits] = await Promise.all([store.list("step", { equals: { task_id: task.id } }), store.list("wait", { equals: { task_id: task.id } })]);
+    const [steps, waits] = await Promise.all(["step", "wait"].map((kind) => listAll(options.committer, kind, { equals: { task_id: task.id } })));
     return new Execution(task, options, steps as unknown as Step[], waits as unknown as Wait[]);
+  }
+
+  /** True when some of its waits may still be open. */
+  get waited(): boolean {
+    return this.#open.length > 0 || [...this.#waits.values()].some((wait) => wait.status === "open");
   }
 
   /** No more steps: the task's code has ended, or no longer owns the task. */
@@ -141,56 +148,74 @@ export class Execution {
     };
   }
 
-  /** Enters a name into its scope and counts the branch as running until `body` settles. */
-  async #enter<T>(scope: Scope, name: string, key: string | undefined, body: (key: string) => Promise<T>): Promise<T> {
-    if (this.#ended) return NEVER;
+  /** Enters a name into its scope and counts the branch as running; `#leave` must follow. Returns the step's key. */
+  #enter(scope: Scope, name: string, key: string | undefined): string {
     checkStepName(name);
     this.#options.signal.throwIfAborted();
-    if (key !== undefined) {
-      if (this.#explicit.has(explicitKey(name, key))) throw new PawlError("ambiguous_step", `The step "${name}" with the key "${key}" comes twice in one execution.`, { next: "Give each its own key." });
-      this.#explicit.add(explicitKey(name, key));
+    if (key === undefined) {
+      const id = scope.enter(name);
+      this.#running++;
+      return id;
     }
-    const id = key === undefined ? scope.enter(name) : explicitKey(name, key);
+    const id = explicitKey(name, key);
+    if (this.#explicit.has(id)) throw new PawlError("ambiguous_step", `The step "${name}" with the key "${key}" comes twice in one execution.`, { next: "Give each its own key." });
+    this.#explicit.add(id);
+    scope.enterKeyed();
     this.#running++;
-    try {
-      return await body(id);
-    } finally {
-      this.#running--;
-      if (key === undefined) scope.leave();
-      this.#parkWhenQuiet();
-    }
+    return id;
   }
 
+  #leave(scope: Scope): void {
+    this.#running--;
+    scope.leave();
+    if (this.#open.length > 0) this.#parkWhenQuiet();
+  }
+
+  /** The hot path: for a plain step that runs, two awaits, its function and the flush. */
   async #step(scope: Scope, name: string, options: StepOptions, fn: (context: StepContext) => unknown): Promise<unknown> {
-    return this.#enter(scope, name, options.key, async (key) => {
+    if (this.#ended) return this.#gone();
+    const key = this.#enter(scope, name, options.key);
+    try {
       const effect = options.effect ?? "repeat";
       const input = options.input === undefined ? undefined : canonical(options.input, `input of step ${name}`);
       const kept = options.keep === true || (effect === "once" && options.redo !== true);
       const plan: StepPlan = { key, name, effect, kept, input: input ?? null, inputHash: hashInput(input) };
-      const known = this.#steps.length === 0 ? null : recordOf(this.#steps, this.task.round, key);
+      const recorded = this.#steps.get(key);
+      const known = recorded === undefined ? null : recordOf(recorded, this.task.round, key);
       const found = replay(known, this.task, plan.inputHash);
       if (found.do === "output") return canonical(found.output);
       if (found.do === "throw") throw thrown(found.error);
-      if (found.do === "run") return this.#run(plan, options, fn, (known?.start ?? 0) + 1);
-      return this.#resolve(plan, options, fn, found.step, found.do);
-    });
+      if (found.do === "run") return await this.#run(plan, options, fn, (known?.start ?? 0) + 1);
+      return await this.#resolve(plan, options, fn, found.step, found.do);
+    } finally {
+      this.#leave(scope);
+    }
   }
 
   /** Runs it: the intent first for `once`, then the effect, then its record. */
   async #run(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number): Promise<unknown> {
-    const { committer } = this.#options;
-    const startedAt = committer.store.clock.now();
-    if (plan.effect === "once") await this.#commit(startStep(this.task, plan, start, startedAt));
-    else await this.#options.revalidate();
+    const startedAt = this.#now();
+    const fresh = plan.effect === "once" ? this.#intend(plan, start, startedAt) : this.#options.revalidate();
+    if (fresh) await fresh;
     let output: Json;
     try {
-      output = canonical(await this.#tries(plan, options, fn, start), `the output of step ${plan.key}`);
+      const plain = options.retry === undefined && options.timeoutMs === undefined;
+      const value = plain ? fn(this.#stepContext(plan, start, this.#options.signal)) : this.#tries(plan, options, fn, start);
+      output = canonical(isThenable(value) ? await value : value, `the output of step ${plan.key}`);
     } catch (error) {
       return this.#failed(plan, options, fn, start, startedAt, error);
     }
-    await this.#commit(endStep(this.task, plan, start, startedAt, { output }, committer.store.clock.now()));
+    await this.#commit(endStep(this.task, plan, start, startedAt, { output }, this.#now()));
     // The record keeps its own copy: what the caller does to this one must not reach it.
     return canonical(output);
+  }
+
+  /** Makes the intent durable. Stopped in that very moment, the effect certainly never began, so the intent is taken back. */
+  async #intend(plan: StepPlan, start: number, startedAt: number): Promise<void> {
+    const change = startStep(this.task, plan, start, startedAt);
+    await this.#commit(change, async () => {
+      await this.#options.committer.commit({ guards: change.guards!, puts: [{ kind: "step", key: [this.task.id, this.task.round, plan.key], delete: true }] });
+    });
   }
 
   async #failed(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number, startedAt: number, error: unknown): Promise<unknown> {
@@ -244,8 +269,9 @@ export class Execution {
 
   /** An outcome nobody knows, or a changed input: an earlier answer, the check, or a person settles it. */
   async #resolve(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, step: Started, what: "unknown" | "changed", why = "the process that ran it died"): Promise<unknown> {
-    const answer = await this.#answerFor(plan, step.start);
-    if (answer) {
+    const answer = await this.#answerFor(plan, step.start, what === "changed" ? "step_changed" : "unknown_effect");
+    // As every decision, the one about a changed input is for exactly the input shown.
+    if (answer && (what === "unknown" || hashInput((answer.details as { input_now: Json }).input_now) === plan.inputHash)) {
       const verdict = verdictOf(answer);
       if (verdict.do === "again") return this.#run(plan, options, fn, step.start + 1);
       if (verdict.do === "done") return this.#keep(plan, step, answer.answer === "keep" ? step.output : verdict.output);
@@ -267,37 +293,44 @@ export class Execution {
 
   async #keep(plan: StepPlan, step: Started, output: Json): Promise<Json> {
     await this.#commit(endStep(this.task, plan, step.start, parseIso(step.started_at), { output }, this.#now()));
-    return output;
+    return canonical(output);
   }
 
-  /** The settled decision about exactly this start of the step, if there is one. */
-  async #answerFor(plan: { key: string }, start: number): Promise<Decision | null> {
+  /** The settled decision of this kind about exactly this start of the step, if there is one. */
+  async #answerFor(plan: { key: string }, start: number, kind: DecisionKind): Promise<Decision | null> {
     const wait = this.#waits.get(plan.key);
     if (!wait?.decision_id || wait.status === "withdrawn") return null;
     const decision = ((await this.#options.committer.store.get("decision", [wait.decision_id]))[0] ?? null) as Decision | null;
-    if (!decision || decision.step_start !== start) return null;
+    if (!decision || decision.step_start !== start || decision.kind !== kind) return null;
     if (decision.status !== "open") return decision;
     return this.#waitFor(wait);
   }
 
   async #sleep(scope: Scope, name: string, ms: number): Promise<void> {
     if (!Number.isFinite(ms) || ms < 0) throw new PawlError("usage", `sleep needs a number of milliseconds of at least 0, not ${ms}.`);
-    return this.#enter(scope, name, undefined, async (key) => {
+    if (this.#ended) return this.#gone();
+    const key = this.#enter(scope, name, undefined);
+    try {
       const wait = this.#waits.get(key);
       if (wait?.status === "settled") return;
-      if (wait?.status === "open") return this.#waitFor(wait);
-      return this.#wait({ key }, askTimer(this.task, { key }, this.#now() + ms, this.#now()));
-    });
+      await (wait?.status === "open" ? this.#waitFor(wait) : this.#wait({ key }, askTimer(this.task, { key }, this.#now() + ms, this.#now())));
+    } finally {
+      this.#leave(scope);
+    }
   }
 
   async #decide(scope: Scope, name: string, kind: DecisionKind, question: string, details: unknown): Promise<Decision> {
-    return this.#enter(scope, name, undefined, async (key) => {
+    if (this.#ended) return this.#gone();
+    const key = this.#enter(scope, name, undefined);
+    try {
       const shown = details === undefined ? null : canonical(details, "details");
-      const decision = await this.#answerFor({ key }, 1);
+      const decision = await this.#answerFor({ key }, 1, kind);
       // A decision is for exactly the arguments shown: with others it must be taken again.
       if (decision && hashInput(decision.details) === hashInput(shown) && decision.question === question) return decision;
-      return this.#wait({ key }, askAbout(this.task, { key }, 1, { kind, question, details: shown }, this.#options.actor, this.#now()));
-    });
+      return await this.#wait({ key }, askAbout(this.task, { key }, 1, { kind, question, details: shown }, this.#options.actor, this.#now()));
+    } finally {
+      this.#leave(scope);
+    }
   }
 
   /** Writes a wait and stays in it. */
@@ -311,14 +344,29 @@ export class Execution {
     this.#open.push(wait);
     this.#running--;
     this.#parkWhenQuiet();
-    return NEVER;
+    const { signal } = this.#options;
+    return new Promise((_, reject) => {
+      // Stopped before it could be parked: the code lets go. Parked, it stays where it is.
+      const letGo = () => {
+        this.#running++;
+        if (!this.#frozen) reject(signal.reason as Error);
+      };
+      if (signal.aborted) letGo();
+      else signal.addEventListener("abort", letGo, { once: true });
+    });
+  }
+
+  /** What a step of code that is over gets: the reason when it was stopped, so that it lets go; else nothing, for ever. */
+  #gone(): Promise<never> {
+    const { signal } = this.#options;
+    return signal.aborted && !this.#frozen ? Promise.reject(signal.reason as Error) : new Promise(() => undefined);
   }
 
   /** Parks when nothing has run for a few turns of the event loop: code between two steps may still be on its way. */
   #parkWhenQuiet(turns = 3): void {
     if (this.#open.length === 0 || this.#running > 0 || this.#ended) return;
     if (turns === 0) {
-      this.#ended = true;
+      this.#ended = this.#frozen = true;
       return this.#park(this.#open);
     }
     setImmediate(() => this.#parkWhenQuiet(turns - 1));
@@ -328,15 +376,22 @@ export class Execution {
     return this.#options.committer.store.clock.now();
   }
 
-  async #commit(change: Change): Promise<void> {
+  async #commit(change: Change, whenOver?: () => Promise<void>): Promise<void> {
     const result = await this.#options.committer.commit(change);
-    if (this.#ended) return NEVER;
+    if (this.#ended) {
+      await whenOver?.();
+      return this.#gone();
+    }
     if (result.ok) return;
     if ("error" in result) throw result.error;
     const lost = leaseLost(this.task.id, result.conflict.record);
     this.#options.onLost(lost);
     throw lost;
   }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
 }
 
 function aborted(signal: AbortSignal): Promise<never> {
@@ -346,11 +401,12 @@ function aborted(signal: AbortSignal): Promise<never> {
   });
 }
 
-/** A step's failure as its caller sees it, live and on a replay: same message, same code, permanent when it was. */
-function thrown(failure: Failure, cause?: unknown): Error {
-  const kept = cause ?? (failure.cause === undefined ? undefined : new Error(failure.cause));
-  return new PawlError("failed", failure.message, {
+/** A step's failure as its caller sees it: live and on a replay the same in all that code can tell. Live, its stack is that of what was thrown. */
+function thrown(failure: Failure, original?: unknown): Error {
+  const error = new PawlError("failed", failure.message, {
     details: { ...(failure.code === undefined ? {} : { code: failure.code }), ...(failure.permanent ? { permanent: true } : {}) },
-    ...(kept === undefined ? {} : { cause: kept }),
+    ...(failure.cause === undefined ? {} : { cause: new Error(failure.cause) }),
   });
+  if (original instanceof Error && original.stack !== undefined) error.stack = original.stack;
+  return error;
 }

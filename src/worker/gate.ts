@@ -88,7 +88,7 @@ async function untilGone(group: ProcessGroup, exited: Promise<Exit>, closed: Pro
     // An abort that comes later than the end of the command takes nothing from it.
     signal.removeEventListener("abort", stop);
     const left = stopping ? await stopping : await endStragglers(group, options);
-    await atMost(clock, DRAIN_MS, closed);
+    await drain(clock, closed);
     // A record that could not be removed names a group that is gone: harmless.
     if (left !== "alive") await options.forget(group.pid).catch(() => {});
     return { exitCode: first.code, signal: first.signal, aborted: stopping !== undefined };
@@ -106,14 +106,21 @@ async function endStragglers(group: ProcessGroup, { clock, graceMs }: Launch): P
   return "gone";
 }
 
-function atMost(clock: Clock, ms: number, promise: Promise<unknown>): Promise<void> {
-  return new Promise((resolve) => {
-    const cancel = clock.timer(ms, resolve);
-    void promise.finally(() => {
+/**
+ * Waits until both pipes are closed, or DRAIN_MS. Then it takes what they still hold: when something kept this process
+ * busy, the timer comes before the reading of what was written long ago. A pipe holds no more than some turns read.
+ */
+async function drain(clock: Clock, closed: Promise<unknown>): Promise<void> {
+  let open = true;
+  await new Promise<void>((resolve) => {
+    const cancel = clock.timer(DRAIN_MS, resolve);
+    void closed.finally(() => {
+      open = false;
       cancel();
       resolve();
     });
   });
+  for (let turn = 0; open && turn < 32; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 async function recorded(child: ChildProcess, exited: Promise<Exit>, options: Launch): Promise<ProcessGroup> {

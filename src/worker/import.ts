@@ -39,7 +39,9 @@ export async function importFile(committer: Committer, file: string, options: Im
 
 /** The entries of a list, its variables filled in. Reads the file; changes nothing. */
 export function readList(file: string, options: Pick<ImportOptions, "format" | "vars">): ListEntry[] {
-  const text = applyVars(decodeText(readBytes(file), file), variables(options.vars ?? []), file);
+  const raw = decodeText(readBytes(file), file);
+  // Without --var a list may speak of {{braces}} as it likes.
+  const text = options.vars?.length ? applyVars(raw, variables(options.vars), file) : raw;
   const { entries } = parseTaskList(text, options.format, file);
   if (entries.length === 0) throw new PawlError("usage", `${file === "-" ? "Standard input" : file} holds no task.`, { next: "Write one task a line." });
   return entries;

@@ -45,7 +45,7 @@ export function appear(folder: string | null, label: string | undefined, clock: 
     label: record["label"] as string,
     put: { kind: "worker", record },
     leave() {
-      OURS.delete(id);
+      if (!OURS.delete(id)) return;
       lock?.close();
       if (path !== null) rmSync(path, { force: true });
     },
@@ -56,8 +56,9 @@ export function appear(folder: string | null, label: string | undefined, clock: 
 export function hostEvidence(clock: Clock, trustLocks = true): Evidence {
   return {
     ownerState(worker, id) {
+      if (!trustLocks) return "unknown";
       if (OURS.has(id)) return "alive";
-      if (!trustLocks || !worker || worker.lock_path === null || worker.boot_id !== bootId()) return "unknown";
+      if (!worker || worker.lock_path === null || worker.boot_id !== bootId()) return "unknown";
       const held = probeLock(worker.lock_path, { dev: worker.lock_dev!, ino: worker.lock_ino! });
       return held === "held" ? "alive" : held === "free" ? "dead" : "unknown";
     },

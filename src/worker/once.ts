@@ -16,7 +16,7 @@ export async function executeOnce(home: WorkerHome, ref: number | string, execut
     for (;;) {
       const task = await getTask(home.committer, first.id);
       if (task.status === "completed") return task.result;
-      if (task.status === "failed" || task.status === "cancelled" || task.status === "waiting") throw ended(task);
+      if (task.status === "failed" || task.status === "cancelled" || task.status === "waiting" || (task.status === "review" && task.worker === null)) throw ended(task);
       await worker.nextEvent();
     }
   } finally {
@@ -26,6 +26,7 @@ export async function executeOnce(home: WorkerHome, ref: number | string, execut
 
 function ended(task: Task): PawlError {
   if (task.status === "waiting") return new PawlError("waiting", `Task ${task.id} waits for a decision or a timer.`, { next: `pawl why ${task.id}`, details: { id: task.id } });
+  if (task.status === "review") return new PawlError("waiting", `Task ${task.id} waits for its verifier "${task.verifier}".`, { next: `pawl why ${task.id}`, details: { id: task.id } });
   const message = task.error?.message ?? task.status;
   const code = task.status === "cancelled" ? "cancelled" : task.error?.code === "deadline" ? "deadline" : "failed";
   return new PawlError(code, message, { details: { id: task.id }, ...(task.error?.cause ? { cause: new Error(task.error.cause) } : {}) });

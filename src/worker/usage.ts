@@ -43,6 +43,7 @@ function resumeTime(line: string, now: number): number | null {
   const [, monthName, day, hourText, minute, half, zone] = match;
   const month = monthName === undefined ? undefined : MONTHS.indexOf(monthName.toLowerCase());
   let hour = Number(hourText);
+  if (half && hour > 12) return null;
   if (half) hour = (hour % 12) + (half.toLowerCase() === "pm" ? 12 : 0);
   if (month === -1 || hour > 23 || Number(minute ?? 0) > 59) return null;
   return nextTime({ month, day: day === undefined ? undefined : Number(day), hour, minute: Number(minute ?? 0) }, now, knownZone(zone));

@@ -12,7 +12,8 @@ import type { Task } from "../core/records.ts";
 import type { Backoff } from "../core/retry.ts";
 import { stateIdOf } from "../core/identity.ts";
 import { nextInstant, sweep, type Evidence } from "../core/sweep.ts";
-import { heartbeat } from "../core/task.ts";
+import { heartbeat, release } from "../core/task.ts";
+import { settleIfThere } from "../core/tasks.ts";
 import { Stopped, Work, type Hooks, type Shop } from "./attempt.ts";
 import type { Executor, Verifier } from "./executor.ts";
 import { appear, hostEvidence, type Presence } from "./liveness.ts";
@@ -70,7 +71,7 @@ export class Worker {
   #cancelBeat: (() => void) | null = null;
   #unwatch: (() => void) | null = null;
   #idleWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
-  #settleWaiters: (() => void)[] = [];
+  #settleWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
   #failWaiters: ((error: unknown) => void)[] = [];
   #failure: unknown = null;
   readonly #ready: Promise<void>;
@@ -97,6 +98,7 @@ export class Worker {
       onUsageLimit: (resumeAt, message) => this.#pause(resumeAt, message),
     };
     this.#ready = this.#begin();
+    this.#ready.catch(() => undefined); // told to whoever asks: idle, failed, nextEvent
   }
 
   /** Rejects when the state can no longer be used; never resolves. */
@@ -166,6 +168,7 @@ export class Worker {
   #fail(error: unknown): void {
     this.#failure ??= error;
     for (const reject of this.#failWaiters.splice(0)) reject(error);
+    for (const waiter of this.#settleWaiters.splice(0)) waiter.reject(error);
     for (const waiter of this.#idleWaiters.splice(0)) waiter.reject(error);
   }
 
@@ -200,6 +203,7 @@ export class Worker {
     if (clock.monotonic() - this.#sweptAt >= SWEEP_MS) {
       this.#sweptAt = clock.monotonic();
       await sweep(committer, this.#evidence, this.id, false);
+      await this.#noticeLost();
     }
     let empty = !this.#mayClaim();
     while (this.#mayClaim()) {
@@ -208,6 +212,11 @@ export class Worker {
       for (const task of claimed) this.#start(task);
       empty = claimed.length === 0;
       if (claimed.length < room) break;
+    }
+    // Idle is said only after a whole look: another worker may have died between a task's end and its dependents' start.
+    if (this.#active.size === 0 && empty && asked.length > 0 && this.#mayClaim() && (await sweep(committer, this.#evidence, this.id, true)) > 0) {
+      empty = false;
+      this.#again = true;
     }
     if (this.#active.size === 0 && empty) this.#tellIdle(asked);
     else this.#idleWaiters.unshift(...asked);
@@ -234,6 +243,7 @@ export class Worker {
     const work = new Work(this.#shop, task, (w) => this.#revalidate(w));
     this.#active.set(task.id, work);
     work.done
+      .then((ended) => (ended === null ? this.#giveBack(work) : undefined))
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#active.delete(task.id);
@@ -243,12 +253,33 @@ export class Worker {
 
   #tellIdle(asked = this.#idleWaiters.splice(0)): void {
     for (const waiter of asked) this.#failure ? waiter.reject(this.#failure) : waiter.resolve();
-    for (const waiter of this.#settleWaiters.splice(0)) waiter();
+    for (const waiter of this.#settleWaiters.splice(0)) waiter.resolve();
   }
 
-  /** Resolves at the next change, due instant or look at the neighbours. */
+  /** A task given up as lost may be ours after all, when only the confirmation stayed out: then it must not stay held with nobody at work. */
+  async #giveBack(work: Work): Promise<void> {
+    const { committer } = this.#home;
+    const { id, fence } = work.task;
+    const [task] = (await committer.store.get("task", [id])) as unknown as (Task | null)[];
+    if (!task || task.fence !== fence || task.worker !== this.id) return;
+    await settleIfThere(committer, task, this.id, async (current, now) =>
+      current.fence === fence && current.worker === this.id ? release(current, { actor: this.id, now, fence }, "its lease was not confirmed in time") : null,
+    );
+  }
+
+  /** Tells the running tasks that were cancelled, reset, removed or taken away: not only at the next heartbeat. */
+  async #noticeLost(): Promise<void> {
+    const works = [...this.#active.values()];
+    if (works.length === 0) return;
+    const tasks = await this.#home.committer.store.get("task", works.map((work) => work.task.id));
+    works.forEach((work, i) => {
+      if (tasks[i]?.["fence"] !== work.task.fence) work.abort(leaseLost(work.task.id, tasks[i] ?? null));
+    });
+  }
+
+  /** Resolves at the next change, due instant or look at the neighbours; rejects when the state can no longer be used. */
   nextEvent(): Promise<void> {
-    return new Promise((resolve) => this.#settleWaiters.push(resolve));
+    return new Promise((resolve, reject) => (this.#failure === null ? this.#settleWaiters.push({ resolve, reject }) : reject(this.#failure)));
   }
 
   /** Wakes the pump when something next falls due (if there is room for it), and to look for dead neighbours. */
@@ -280,27 +311,36 @@ export class Worker {
 
   async #renew(work: Work): Promise<void> {
     const { clock, committer } = this.#home;
-    if (this.#unconfirmed(work)) work.abort(leaseLost(work.task.id, null));
+    // Unconfirmed although it was asked: the store is out of reach. Unconfirmed before asking: a clock jumped, or the laptop slept.
+    if (work.unanswered && this.#unconfirmed(work)) work.abort(new PawlError("lease_lost", `The lease of task ${work.task.id} could not be renewed in time.`, { details: { id: work.task.id } }));
     const sent = { monotonic: clock.monotonic(), wall: clock.now() };
-    const result = await committer.commit(heartbeat(work.task, work.task.fence, this.#leaseMs, sent.wall));
+    work.unanswered = true;
+    const result = await committer.commit(heartbeat(this.#held(work), this.#leaseMs, committer.store.clock.now()));
     if (result.ok) work.confirmed = sent;
-    else if ("conflict" in result && this.#active.get(work.task.id) === work) work.abort(leaseLost(work.task.id, result.conflict.record));
+    if (result.ok || "conflict" in result) work.unanswered = false;
+    if (!result.ok && "conflict" in result && this.#active.get(work.task.id) === work) work.abort(leaseLost(work.task.id, result.conflict.record));
+  }
+
+  #held(work: Work): { id: number; fence: number; worker: string } {
+    return { id: work.task.id, fence: work.task.fence, worker: this.id };
   }
 
   /** Two thirds of the lease have passed since the store last confirmed it, by either clock: a suspended laptop stops only one. */
   #unconfirmed(work: Work): boolean {
     const { clock } = this.#home;
     const passed = Math.max(clock.monotonic() - work.confirmed.monotonic, clock.now() - work.confirmed.wall);
-    return passed > (this.#leaseMs * 2) / 3;
+    return passed >= (this.#leaseMs * 2) / 3;
   }
 
   /** Before an effect: null when the lease is fresh, else a renewal that throws when it is lost. */
   #revalidate(work: Work): Promise<void> | null {
     if (!this.#unconfirmed(work)) return null;
-    work.confirmed = { monotonic: this.#home.clock.monotonic(), wall: this.#home.clock.now() };
-    return this.#home.committer.commit(heartbeat(work.task, work.task.fence, this.#leaseMs, this.#home.clock.now())).then((result) => {
-      if (result.ok) return;
-      const lost = leaseLost(work.task.id, "conflict" in result ? result.conflict.record : null);
+    const { clock, committer } = this.#home;
+    const sent = { monotonic: clock.monotonic(), wall: clock.now() };
+    return committer.commit(heartbeat(this.#held(work), this.#leaseMs, committer.store.clock.now())).then((result) => {
+      if (result.ok) return void (work.confirmed = sent);
+      if ("error" in result) throw result.error;
+      const lost = leaseLost(work.task.id, result.conflict.record);
       work.abort(lost);
       throw lost;
     });

@@ -8,7 +8,7 @@ export type TestAttempt = Attempt & { readonly seen: Seen };
 export function task(fields: Partial<Task> = {}): Task {
   return {
     id: 7, key: null, queue: "default", description: "say hello", input: { file: "a.txt", deep: { n: 3, list: ["x", "y"] } }, status: "in_progress", result: null, error: null,
-    feedback: null, attempts: 1, max_attempts: 3, takeovers: 0, reviews: 0, round: 1, priority: 0, depends_on: [], parent_id: null, batch_id: null, tags: [],
+    feedback: null, attempts: 1, max_attempts: 3, takeovers: 0, reviews: 0, has_dependents: false, round: 1, priority: 0, depends_on: [], parent_id: null, batch_id: null, tags: [],
     verifier: null, run_at: null, deadline_at: null, timeout_ms: null, waiting_for: null, ready: false, continues: false, fence: 1, worker: "w-1",
     lease_expires_at: "2026-01-01T00:00:30.000Z", created_at: "2026-01-01T00:00:00.000Z", started_at: "2026-01-01T00:00:00.000Z", completed_at: null,
     updated_at: "2026-01-01T00:00:00.000Z", revision: 2,

@@ -1,0 +1,91 @@
+// `npm run bench`: every figure of the README in one go, floors and Pawl in turn so that a busy machine slows both; medians
+// of ROUNDS, ratios paired by round. Prints a table and writes bench/out/results.json. `--quick`: fewer tasks and rounds.
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { round } from "./floor.ts";
+
+const quick = process.argv.includes("--quick");
+const ROUNDS = quick ? 3 : 5;
+const TASKS = quick ? 5_000 : 20_000;
+const folder = mkdtempSync(join(tmpdir(), "pawl-bench-"));
+type Figure = { [name: string]: number };
+type Row = { readonly what: string; readonly figure: string; readonly target: string; readonly met: boolean | null };
+const rows: Row[] = [];
+const raw: { [name: string]: unknown } = {};
+
+let files = 0;
+const fresh = (ending: string) => join(folder, `${++files}${ending}`);
+
+function measure(script: string, args: readonly (string | number)[]): Figure {
+  const output = execFileSync(process.execPath, [join(import.meta.dirname, script), ...args.map(String)], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  return JSON.parse(output.trim().split("\n").at(-1)!) as Figure;
+}
+
+const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+const spread = (values: readonly number[]) => `${Math.min(...values)}–${Math.max(...values)}`;
+
+function row(what: string, figure: string, target: string, met: boolean | null): void {
+  rows.push({ what, figure, target, met });
+  console.log(`${met === null ? " " : met ? "✓" : "✗"} ${what.padEnd(58)} ${figure.padEnd(62)} ${target}`);
+}
+
+/** 5-step tasks, 100 in flight, paired with the floor of the same round. */
+function throughput(name: string, floor: string, ending: string, floorEnding: string, target: number): void {
+  const pairs = Array.from({ length: ROUNDS }, () => {
+    const low = measure(floor, [fresh(floorEnding), TASKS, 100]);
+    const own = measure("load.ts", [fresh(ending), TASKS, 100]);
+    return { low, own };
+  });
+  raw[name] = pairs;
+  const ratio = median(pairs.map(({ low, own }) => own["tasks_s"]! / low["tasks_s"]!));
+  const own = pairs.map((pair) => pair.own["tasks_s"]!);
+  row(`${name}: 5-step tasks/s, 100 in flight`, `${median(own)} (${spread(own)}), floor ${median(pairs.map((p) => p.low["tasks_s"]!))}: ${round(ratio * 100, 0)} %`, `at least ${target} % of the floor`, ratio * 100 >= target);
+  const cpu = pairs.map((pair) => pair.own["cpu_ms_task"]!);
+  row(`${name}: processor time a task`, `${median(cpu)} ms, floor ${median(pairs.map((p) => p.low["cpu_ms_task"]!))} ms`, "", null);
+  const late = pairs.map((pair) => pair.own["timer_late_ms"]!);
+  row(`${name}: timer at most late under that load`, `${median(late)} ms (${spread(late)})`, "50 ms", median(late) <= 50);
+}
+
+function flushes(name: string, ending: string): void {
+  if (spawnSync("strace", ["-V"]).error) return row(`${name}: flushes a 5-step task, one at a time`, "not counted: strace is missing", "8.5", null);
+  const count = (tasks: number) => {
+    const out = fresh(".strace");
+    execFileSync("strace", ["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", out, process.execPath, join(import.meta.dirname, "flushes.ts"), fresh(ending), String(tasks)]);
+    return readFileSync(out, "utf8").split("\n").filter((line) => /f(data)?sync\(/.test(line)).length;
+  };
+  const figure = (count(200) - count(0)) / 200;
+  raw[`${name} flushes`] = figure;
+  row(`${name}: flushes a 5-step task, one at a time`, String(round(figure, 2)), "at most 8.5", figure <= 8.5);
+}
+
+function latency(name: string, ending: string): void {
+  const here = Array.from({ length: ROUNDS }, () => measure("latency.ts", [fresh(ending), "here"])["p50_ms"]!);
+  const other = Array.from({ length: ROUNDS }, () => measure("latency.ts", [fresh(ending), "other"])["p50_ms"]!);
+  raw[`${name} latency`] = { here, other };
+  row(`${name}: add to start on an idle worker, p50`, `${median(here)} ms`, "under 1 ms", median(here) < 1);
+  row(`${name}: the same from another process, p50`, `${median(other)} ms`, "under 10 ms", median(other) < 10);
+}
+
+function takeover(name: string, ending: string): void {
+  const all = Array.from({ length: ROUNDS }, () => measure("takeover.ts", [fresh(ending)])["all_ms"]!);
+  raw[`${name} takeover`] = all;
+  row(`${name}: kill -9 with 1,000 in progress, until all run again`, `${median(all)} ms (${spread(all)})`, "under 1,000 ms", median(all) < 1000);
+}
+
+console.log(`Node ${process.version}, ${cpus().length} cores (${cpus()[0]?.model}), ${ROUNDS} rounds of ${TASKS} tasks; medians, in brackets the range\n`);
+try {
+  throughput("SQLite", "floor-sqlite.ts", ".db", ".floor.db", 50);
+  throughput("JSON", "floor-journal.ts", ".json", ".jsonl", 40);
+  for (const [name, ending] of [["SQLite", ".db"], ["JSON", ".json"]] as const) {
+    flushes(name, ending);
+    latency(name, ending);
+    takeover(name, ending);
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+mkdirSync(join(import.meta.dirname, "out"), { recursive: true });
+writeFileSync(join(import.meta.dirname, "out", "results.json"), `${JSON.stringify({ at: new Date().toISOString(), node: process.version, rows, raw }, null, 2)}\n`);
+console.log("\nWritten: bench/out/results.json");
