@@ -62,6 +62,16 @@ export function failureOf(error: unknown): Failure {
   };
 }
 
+/** A recorded failure as an error: live and on a replay the same in all that code can tell. Live, its stack is that of what was thrown. */
+export function thrown(failure: Failure, original?: unknown): Error {
+  const error = new PawlError("failed", failure.message, {
+    details: { ...(failure.code === undefined ? {} : { code: failure.code }), ...(failure.permanent ? { permanent: true } : {}) },
+    ...(failure.cause === undefined ? {} : { cause: new Error(failure.cause) }),
+  });
+  if (original instanceof Error && original.stack !== undefined) error.stack = original.stack;
+  return error;
+}
+
 function codeOf(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | null)?.code;
   if (typeof code === "string") return code;

@@ -29,8 +29,11 @@ const OPEN: readonly Status[] = ["pending", "in_progress", "waiting", "review"];
 /** Applies the rules once. `full` also looks at every blocked task and at old bookkeeping (at open and when idle). Returns how many tasks moved. */
 export async function sweep(committer: Committer, evidence: Evidence, actor: string, full: boolean): Promise<number> {
   const now = committer.store.clock.now();
-  const moved = [await takeOverDead(committer, evidence, actor), await expirePast(committer, actor, now), await settleWaits(committer, actor, now), await startDelayed(committer, actor, now)];
-  if (full) moved.push(await repairBlocked(committer, actor), await forgetOperations(committer, now));
+  const { moved: taken, buried } = await takeOverDead(committer, evidence, actor);
+  const moved = [taken, await expirePast(committer, actor, now), await settleWaits(committer, actor, now), await startDelayed(committer, actor, now)];
+  // A dead worker may have completed a task and never come to its dependents.
+  if (full || buried > 0) moved.push(await repairBlocked(committer, actor));
+  if (full) await forgetOperations(committer, now);
   return moved.reduce((sum, n) => sum + n, 0);
 }
 
@@ -51,11 +54,14 @@ export async function nextInstant(committer: Committer): Promise<number | null> 
 }
 
 /** Tasks of workers that are dead, or silent beyond their lease with nothing to show that they live. */
-async function takeOverDead(committer: Committer, evidence: Evidence, actor: string): Promise<number> {
+async function takeOverDead(committer: Committer, evidence: Evidence, actor: string): Promise<{ moved: number; buried: number }> {
   const workers = (await committer.store.list("worker", { limit: PAGE })) as unknown as WorkerRecord[];
   let moved = 0;
+  let buried = 0;
   for (const worker of workers) {
-    if (evidence.ownerState(worker, worker.id) === "dead") moved += await buryWorker(committer, evidence, worker, actor);
+    if (evidence.ownerState(worker, worker.id) !== "dead") continue;
+    moved += await buryWorker(committer, evidence, worker, actor);
+    buried++;
   }
   const late = await committer.store.list("task", { index: "lease", to: iso(committer.store.clock.now()), limit: PAGE });
   for (const task of late.map(asTask)) {
@@ -63,7 +69,7 @@ async function takeOverDead(committer: Committer, evidence: Evidence, actor: str
     if (evidence.ownerState(worker, task.worker ?? "") === "alive" && !overdue(task, committer.store.clock.now())) continue;
     moved += await takeOne(committer, task, actor, `its lease ran out ${task.lease_expires_at}`);
   }
-  return moved;
+  return { moved, buried };
 }
 
 /** A silent owner that lives keeps its task until the attempt's time-out, counted from the lease it last renewed. */
@@ -147,8 +153,7 @@ async function repairBlocked(committer: Committer, actor: string): Promise<numbe
   }
 }
 
-async function forgetOperations(committer: Committer, now: number): Promise<number> {
+async function forgetOperations(committer: Committer, now: number): Promise<void> {
   const old = await committer.store.list("op", { index: "at", to: iso(now - LIMITS.operationMs), limit: PAGE });
   if (old.length > 0) await committer.commit({ puts: old.map((op) => ({ kind: "op", key: op["id"] as string, delete: true }) as const) });
-  return 0;
 }

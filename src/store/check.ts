@@ -17,20 +17,29 @@ export function kindOf(kinds: Kinds, name: string): Kind {
   return kind;
 }
 
-/** The declared type of a field; an unknown one ("constructor" among them) holds any JSON. */
-export function fieldType(kind: Kind, field: string): FieldType {
-  return Object.hasOwn(kind.fields, field) ? kind.fields[field]! : "json";
+const typesOf = new WeakMap<Kind, ReadonlyMap<string, FieldType>>();
+
+/** The declared types of a kind's fields. A map, so that an unknown field named "constructor" is unknown. */
+function fieldTypes(kind: Kind): ReadonlyMap<string, FieldType> {
+  let types = typesOf.get(kind);
+  if (!types) typesOf.set(kind, (types = new Map(Object.entries(kind.fields))));
+  return types;
 }
 
 /** Throws `value_refused` when a field does not fit its declared type or no store could hold it. */
 export function checkField(kind: Kind, field: string, value: Json): void {
+  checkTyped(kind, field, fieldTypes(kind).get(field) ?? "json", value);
+}
+
+function checkTyped(kind: Kind, field: string, type: FieldType, value: Json): void {
   if (value === null) return;
-  const type = fieldType(kind, field);
   switch (type) {
     case "text":
       if (typeof value !== "string") throw mismatch(kind, field, type, value);
       if (value.length > LIMITS.textBytes) throw tooLong(kind, field, LIMITS.textBytes, "characters");
-      return checkText(value, `${kind.name}.${field}`);
+      // Names are put together only for the message: this runs for every text of every put.
+      if (!isKeepable(value)) checkText(value, `${kind.name}.${field}`);
+      return;
     case "integer":
       if (!Number.isSafeInteger(value)) throw mismatch(kind, field, type, value);
       return;
@@ -44,6 +53,8 @@ export function checkField(kind: Kind, field: string, value: Json): void {
       if (checkJson(value, `${kind.name}.${field}`) > LIMITS.valueBytes) throw tooLong(kind, field, LIMITS.valueBytes, "bytes");
   }
 }
+
+const isKeepable = (text: string): boolean => text.isWellFormed() && !text.includes("\0");
 
 function mismatch(kind: Kind, field: string, type: FieldType, value: Json): PawlError {
   const shown = typeof value === "object" ? (Array.isArray(value) ? "a list" : "an object") : typeof value === "string" ? JSON.stringify(value.slice(0, 60)) : String(value);
@@ -59,11 +70,13 @@ function tooLong(kind: Kind, field: string, max: number, unit: string): PawlErro
 
 /** Checks every field of a put; `undefined` members are treated as absent by the stores. */
 export function checkFields(kind: Kind, fields: { readonly [field: string]: unknown }): void {
+  const types = fieldTypes(kind);
   for (const field in fields) {
     const value = fields[field];
     if (value === undefined) continue;
-    if (!Object.hasOwn(kind.fields, field)) checkText(field, `the name of a field of ${kind.name}`);
-    checkField(kind, field, value as Json);
+    const type = types.get(field);
+    if (type === undefined) checkText(field, `the name of a field of ${kind.name}`);
+    checkTyped(kind, field, type ?? "json", value as Json);
   }
 }
 

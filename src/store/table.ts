@@ -2,7 +2,7 @@
 // Invariant: a row is in an index exactly when its record belongs there, at the place of its fields and key; `writeRow` is
 // the only function that changes any of them.
 import { PawlError } from "../base/errors.ts";
-import { freeze, type Json } from "../base/json.ts";
+import type { Json } from "../base/json.ts";
 import { keyOf, keyParts, keyText } from "./check.ts";
 import { compareBy, compareKeys, compareScalars } from "./compare.ts";
 import { Ordered, type Probe } from "./ordered.ts";
@@ -33,15 +33,22 @@ export function emptyOf(kind: Kind): Rec {
   return empties.get(kind)!;
 }
 
-/** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. */
+/** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. The record itself when it has none. */
 export function compact(kind: Kind, record: Rec): Rec {
   const result: { [field: string]: Json } = {};
-  for (const field in record) if (record[field] !== null || !Object.hasOwn(kind.fields, field)) result[field] = record[field] as Json;
-  return result;
+  let less = false;
+  for (const field in record) {
+    const value = record[field]!;
+    if (value === null && Object.hasOwn(kind.fields, field)) less = true;
+    else result[field] = value;
+  }
+  return less ? result : record;
 }
 
+/** The key of the table's map: the bare value, or one text for a key of several parts. */
 export function idOf(kind: Kind, key: Key): string | number {
-  return typeof key === "object" ? keyText(keyParts(kind, key)) : kind.key.length === 1 ? key : keyText(keyParts(kind, key));
+  const parts = typeof key === "object" || kind.key.length !== 1 ? keyParts(kind, key) : null;
+  return parts === null ? (key as string | number) : parts.length === 1 ? parts[0]! : keyText(parts);
 }
 
 /** Puts `next` (or nothing) where the row stood, in the table and every index. */

@@ -5,10 +5,10 @@ import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { freeze, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { checkFields, keyOf, keyParts, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
-import { compareBy, compareKeys, compareScalars } from "./compare.ts";
-import { Ordered, type Probe } from "./ordered.ts";
-import type { Addition, Change, ClaimOrder, Conflict, Fields, FieldType, Guard, Index, Key, Kind, Model, NewId, Put, Query, Rec, Result, Scalar } from "./store.ts";
+import { checkFields, keyOf, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
+import { compareBy } from "./compare.ts";
+import type { Addition, Change, ClaimOrder, Conflict, Fields, FieldType, Guard, Key, Kind, Model, NewId, Put, Query, Rec, Result } from "./store.ts";
+import { compact, emptyOf, idOf, indexOf, newTable, rangeOf, type Row, type Table, takenBy, valuesText, writeRow } from "./table.ts";
 
 /** One write as it came out: ids assigned, chain sealed. What a journal keeps and `replay` takes back. */
 export type Effect =
@@ -103,9 +103,9 @@ export class Tables {
       const id = idOf(table.kind, effect.key);
       const before = table.rows.get(id)?.rec;
       if (!before) throw new PawlError("corrupt", `The journal changes ${effect.kind} ${keyText(effect.key)}, which it never created.`);
-      return this.#write(table, id, freeze({ ...before, ...effect.set }), false);
+      return this.#write(table, id, recordOf(table.kind, effect.set, before), false);
     }
-    const record = freeze({ ...emptyOf(table.kind), ...effect.record });
+    const record = recordOf(table.kind, effect.record);
     countId(table, record);
     this.#write(table, idOf(table.kind, keyOf(table.kind, record)), record, false);
   }
@@ -140,7 +140,7 @@ export class Tables {
 
   /** Puts `next` (or nothing) where the row stood, in the table and every index. */
   #write(table: Table, id: string | number, next: Rec | null, remember: boolean): void {
-    const row = table.rows.get(id);
+    const row: Row | undefined = table.rows.get(id);
     const group = table.kind.chain && next ? next[table.kind.chain.group] : undefined;
     if (remember) this.#undo.push({ table, id, before: row?.rec ?? null, group, head: group === undefined ? null : (table.heads.get(group) ?? null) });
     writeRow(table, id, row, next);
@@ -201,13 +201,13 @@ export class Tables {
     let fields = resolve(table.kind, put.record, ids);
     const id = assignedId(table, fields);
     if (id !== undefined) {
-      fields = { ...fields, [table.kind.key[0]!]: id };
+      fields = { [table.kind.key[0]!]: id, ...fields };
       ids[index] = id;
     }
     const { chain } = table.kind;
     if (chain) fields = this.#model.seal(table.heads.get(fields[chain.group]!) ?? null, fields);
     checkFields(table.kind, fields);
-    const record = freeze({ ...emptyOf(table.kind), ...fields });
+    const record = recordOf(table.kind, fields);
     checkKey(table.kind, record);
     const key = idOf(table.kind, keyOf(table.kind, record));
     const taken = takenBy(table, record, key);
@@ -223,7 +223,7 @@ export class Tables {
     const before = table.rows.get(id)?.rec;
     if (!before) return { on: "put", index, kind: table.kind.name, record: null };
     checkFields(table.kind, set);
-    const next = freeze({ ...before, ...set });
+    const next = recordOf(table.kind, set, before);
     if (table.kind.key.some((field) => next[field] !== before[field])) throw new PawlError("value_refused", `A set cannot change the key of ${table.kind.name} ${keyText(key)}.`);
     const taken = takenBy(table, next, id);
     if (taken) return { on: "put", index, kind: table.kind.name, record: taken };
@@ -239,6 +239,17 @@ export class Tables {
     if (!record || sum < 0 || sum > (addition.max ?? Infinity)) return { on: "addition", index, kind: addition.kind, record };
     return this.#set(table, addition.key, { [addition.field]: sum }, index, effects);
   }
+}
+
+/** The record that `fields` make of `before` (every declared field null when there is none), frozen all the way down. */
+function recordOf(kind: Kind, fields: Rec, before = emptyOf(kind)): Rec {
+  const record: { [field: string]: Json } = { ...before };
+  for (const field in fields) {
+    const value = fields[field]!;
+    record[field] = value;
+    if (typeof value === "object") freeze(value);
+  }
+  return Object.freeze(record);
 }
 
 /** The id the store gives a record that comes without one, when its kind assigns ids. */
@@ -266,6 +277,7 @@ function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | un
   for (const field in fields) {
     const value = fields[field];
     if (value === undefined) continue;
+    if (field === "__proto__") throw new PawlError("value_refused", `A ${kind.name} cannot have a field named __proto__.`);
     result[field] = isNewId(value) && isIdType(kind.fields[field]) ? newId(value, ids) : (value as Json);
   }
   return result;

@@ -7,8 +7,8 @@ import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { leaseLost, listAll, type Committer } from "../core/committer.ts";
 import { askAbout, askTimer, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
-import type { Decision, DecisionKind, Effect, Failure, Step, Task, Wait } from "../core/records.ts";
-import { backoffMs, failureOf, isPermanent, type Backoff } from "../core/retry.ts";
+import type { Decision, DecisionKind, Effect, Step, Task, Wait } from "../core/records.ts";
+import { backoffMs, failureOf, isPermanent, thrown, type Backoff } from "../core/retry.ts";
 import { checkStepName, endStep, explicitKey, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, type StepPlan } from "../core/step.ts";
 import type { Change } from "../store/store.ts";
 
@@ -213,9 +213,7 @@ export class Execution {
   /** Makes the intent durable. Stopped in that very moment, the effect certainly never began, so the intent is taken back. */
   async #intend(plan: StepPlan, start: number, startedAt: number): Promise<void> {
     const change = startStep(this.task, plan, start, startedAt);
-    await this.#commit(change, async () => {
-      await this.#options.committer.commit({ guards: change.guards!, puts: [{ kind: "step", key: [this.task.id, this.task.round, plan.key], delete: true }] });
-    });
+    await this.#commit(change, { guards: change.guards!, puts: [{ kind: "step", key: [this.task.id, this.task.round, plan.key], delete: true }] });
   }
 
   async #failed(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number, startedAt: number, error: unknown): Promise<unknown> {
@@ -376,10 +374,10 @@ export class Execution {
     return this.#options.committer.store.clock.now();
   }
 
-  async #commit(change: Change, whenOver?: () => Promise<void>): Promise<void> {
+  async #commit(change: Change, whenOver?: Change): Promise<void> {
     const result = await this.#options.committer.commit(change);
     if (this.#ended) {
-      await whenOver?.();
+      if (whenOver) await this.#options.committer.commit(whenOver);
       return this.#gone();
     }
     if (result.ok) return;
@@ -399,14 +397,4 @@ function aborted(signal: AbortSignal): Promise<never> {
     if (signal.aborted) return reject(signal.reason);
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
-}
-
-/** A step's failure as its caller sees it: live and on a replay the same in all that code can tell. Live, its stack is that of what was thrown. */
-function thrown(failure: Failure, original?: unknown): Error {
-  const error = new PawlError("failed", failure.message, {
-    details: { ...(failure.code === undefined ? {} : { code: failure.code }), ...(failure.permanent ? { permanent: true } : {}) },
-    ...(failure.cause === undefined ? {} : { cause: new Error(failure.cause) }),
-  });
-  if (original instanceof Error && original.stack !== undefined) error.stack = original.stack;
-  return error;
 }

@@ -98,6 +98,8 @@ export class Worker {
       onUsageLimit: (resumeAt, message) => this.#pause(resumeAt, message),
     };
     this.#ready = this.#begin();
+    // Whoever asks (idle, failed) is told; nobody need ask.
+    this.#ready.catch(() => undefined);
     this.#ready.catch(() => undefined); // told to whoever asks: idle, failed, nextEvent
   }
 

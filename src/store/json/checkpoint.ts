@@ -6,7 +6,8 @@ import { basename, join } from "node:path";
 import { messageOf, PawlError } from "../../base/errors.ts";
 import { createFileInSlices, type FileSystem, readRange, readWhole, removeQuietly } from "../../base/fs.ts";
 import type { Model, Rec } from "../store.ts";
-import { compact, Tables } from "../tables.ts";
+import { compact } from "../table.ts";
+import { Tables } from "../tables.ts";
 import { checkedBody, type CheckpointNote, FORMAT, hashOf, LineWriter, newerFormat, type Position, segmentName, type ViewNote } from "./journal.ts";
 
 /** A state as it is at one place of its journal: what replaying gives, and what a checkpoint keeps. */
