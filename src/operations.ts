@@ -40,7 +40,7 @@ const REASON = { type: "text", summary: "why; kept in the history" } as const;
 const TOKEN = { type: "text", summary: "the token of the claim" } as const;
 
 const FIELDS = {
-  input: { type: "json", summary: "input for the executor, as JSON" },
+  input: { type: "json", summary: "input for the executor, as JSON", stdin: true },
   key: { type: "text", summary: "unique key; adding it again gives the same task" },
   queue: { type: "text", summary: "queue (default: default)" },
   priority: { type: "integer", summary: "lower runs first (default: 5)" },
@@ -83,12 +83,12 @@ async function ownerOf(state: State, ref: string, token: string | undefined): Pr
 const writing: Operation[] = [
   operation({
     name: "task_add", command: "add", summary: "Add a task", effect: "write", creates: true, output: "task",
-    params: { description: { type: "text", summary: "what is to be done", required: true, arg: true }, ...FIELDS },
+    params: { description: { type: "text", summary: "what is to be done", required: true, arg: true, words: true, stdin: true }, ...FIELDS },
     run: (state, input) => state.tasks.add({ description: input.description, ...fieldsOf(state, input) } as never),
   }),
   operation({
     name: "task_edit", command: "edit", summary: "Change what a task says", effect: "write", output: "task",
-    params: { id: ID, description: { type: "text", summary: "what is to be done" }, ...FIELDS },
+    params: { id: ID, description: { type: "text", summary: "what is to be done", stdin: true }, ...FIELDS },
     run: (state, input) => state.tasks.edit(input.id, { ...(input.description === undefined ? {} : { description: input.description }), ...fieldsOf(state, input) }),
   }),
   operation({
@@ -98,7 +98,7 @@ const writing: Operation[] = [
   }),
   operation({
     name: "task_complete", command: "complete", aliases: ["done"], summary: "Complete a task with its result", effect: "write", output: "task",
-    params: { id: ID, result: { type: "json", summary: "the result: text, or - for standard input" }, token: TOKEN },
+    params: { id: ID, result: { type: "json", summary: "the result", plain: true, stdin: true }, token: TOKEN },
     run: async (state, input) => state.tasks.complete(input.id, input.result ?? null, await ownerOf(state, input.id, input.token)),
   }),
   operation({
@@ -216,8 +216,8 @@ const deciding: Operation[] = [
   operation({
     name: "decision_answer", command: "answer", summary: "Answer a decision", effect: "write", output: "decision",
     params: {
-      id: DECISION, answer: { type: "text", summary: "the answer; for an unknown effect: done, again or fail; for a changed step: keep, again or fail", required: true, arg: true },
-      value: { type: "json", summary: "with done: the output, as JSON" }, reason: REASON,
+      id: DECISION, answer: { type: "text", summary: "the answer; for an unknown effect: done, again or fail; for a changed step: keep, again or fail", required: true, arg: true, words: true },
+      value: { type: "json", summary: "with done: the output, as JSON", stdin: true }, reason: REASON,
     },
     run: (state, input) => state.decisions.settle(input.id, { answer: input.answer, ...(input.value === undefined ? {} : { value: input.value }), ...reasonOf(input) }),
   }),
@@ -236,7 +236,7 @@ const batches: Operation[] = [
     params: {
       file: { type: "text", summary: "the list: text, Markdown checkboxes, JSON, JSONL or CSV; - for standard input", required: true, arg: true },
       format: { type: "text", summary: "its format, when the name does not say", choices: LIST_FORMATS },
-      var: { type: "texts", summary: "NAME=VALUE for {{NAME}} in the list; repeatable" }, new: { type: "boolean", summary: "a new batch, even of the same list" },
+      var: { type: "texts", summary: "NAME=VALUE for {{NAME}} in the list", commas: true }, new: { type: "boolean", summary: "a new batch, even of the same list" },
     },
     run: (state, input) => state.batches.import(input.file, { ...(input.format === undefined ? {} : { format: input.format as ListFormat }), ...(input.var === undefined ? {} : { vars: input.var }), fresh: input.new === true }),
   }),

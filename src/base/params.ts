@@ -14,6 +14,14 @@ export type Param = {
   readonly min?: number;
   /** A positional argument of the command line. */
   readonly arg?: true;
+  /** On a command line the last argument takes all words that are left. */
+  readonly words?: true;
+  /** On a command line "-" is the text of standard input. */
+  readonly stdin?: true;
+  /** On a command line the value of this JSON is a text as it stands; `--NAME-json` takes JSON. */
+  readonly plain?: true;
+  /** Its items may hold commas: each is given by a flag of its own. */
+  readonly commas?: true;
 };
 
 export type Params = { readonly [name: string]: Param };
@@ -63,17 +71,18 @@ function convert(param: Param, value: unknown, name: string): unknown {
       if (typeof value !== "boolean") throw bad(name, value, "true or false");
       return value;
     case "texts":
-      return many(value).map((item) => text(param, item, name));
+      return many(param, value).map((item) => text(param, item, name));
     case "integers":
-      return many(value).map((item) => integer(param, item, name));
+      return many(param, value).map((item) => integer(param, item, name));
     case "json":
       return canonical(value, name);
   }
 }
 
 /** A list, or a text with commas between its items. */
-function many(value: unknown): unknown[] {
+function many(param: Param, value: unknown): unknown[] {
   const list = Array.isArray(value) ? value : [value];
+  if (param.commas) return list;
   return list.flatMap((item) => (typeof item === "string" ? item.split(",").map((part) => part.trim()).filter((part) => part !== "") : [item]));
 }
 

@@ -15,8 +15,8 @@ import { closingOf, expireTask, settleIfThere } from "./tasks.ts";
 export type Evidence = {
   /** "dead": proven by its kernel lock. "alive": its lock is held. "unknown": only its lease counts. */
   ownerState(worker: WorkerRecord | null, workerId: string): "dead" | "alive" | "unknown";
-  /** Ends what a dead worker left running; resolves when it is gone. */
-  endProcesses(processes: readonly ProcessRecord[]): Promise<void>;
+  /** Ends what a dead worker left running. False when something of it could not be ended: its tasks must not run beside it. */
+  endProcesses(processes: readonly ProcessRecord[]): Promise<boolean>;
   /** Its record is gone: what it left on this host may go too. */
   forget(worker: WorkerRecord): void;
 };
@@ -79,7 +79,7 @@ function overdue(task: Task, now: number): boolean {
 
 async function buryWorker(committer: Committer, evidence: Evidence, worker: WorkerRecord, actor: string): Promise<number> {
   const processes = (await committer.store.list("process", { equals: { worker: worker.id } })) as unknown as ProcessRecord[];
-  await evidence.endProcesses(processes);
+  if (!(await evidence.endProcesses(processes))) return 0;
   const owned = (await committer.store.list("task", { index: "owner", equals: { worker: worker.id } })).map(asTask);
   const moved = await Promise.all(owned.map((task) => takeOne(committer, task, actor, `worker ${worker.label} (pid ${worker.pid}) died`)));
   await committer.commit({

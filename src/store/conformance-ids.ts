@@ -1,7 +1,7 @@
 // Conformance: ids the store assigns (they count up, are never used twice, and `$new` names one not yet known) and the
 // chains it seals (no gap, no fork, whatever else happens in the same batch).
 import assert from "node:assert/strict";
-import { addEvent, addItem, cases, commit, conflict, fill, fits, holds, idsOf, is, put, read, refused, remove, set, succeeded, upTo, wholeChain, write, type ConformanceCase } from "./conformance-model.ts";
+import { addEvent, addItem, cases, commit, conflict, fill, fits, holds, idsOf, is, put, read, refused, remove, set, succeeded, UNSEALABLE, upTo, wholeChain, write, type ConformanceCase } from "./conformance-model.ts";
 
 const ids = cases("ids", {
   "count up from one": async (store) => {
@@ -192,6 +192,15 @@ const chain = cases("chain", {
     refused(await commit(store, { puts: [addEvent(1, "a\0")] }));
     await write(store, addEvent(1, "a"));
     assert.equal((await wholeChain(store, 1)).length, 1);
+  },
+  "a seal that throws leaves nothing half written": async (store) => {
+    await write(store, addEvent(1, "a"));
+    const batch = [{ puts: [addItem({ id: 1 })] }, { puts: [addItem({ id: 2 }), addEvent(1, UNSEALABLE)] }, { puts: [addItem({ id: 3 })] }];
+    const results = await store.commit(batch).catch(() => null);
+    assert.ok(results === null || !results[1]!.ok, "the change cannot have been kept");
+    assert.deepEqual(idsOf(await store.list("item")), results === null ? [] : [1, 3]);
+    await write(store, addItem(), addEvent(1, "b"));
+    assert.deepEqual((await wholeChain(store, 1)).map((event) => event["what"]), ["a", "b"]);
   },
   "a long chain goes on in order": async (store) => {
     for (const round of upTo(3)) await store.commit(upTo(70).map((i) => ({ puts: [addEvent(1, `${round}-${i}`)] })));

@@ -64,6 +64,7 @@ const item: Kind = {
     due: { fields: ["priority"], where: { status: "pending", flag: true } },
     due_in: { fields: ["batch", "priority"], where: { status: "pending" } },
     free: { fields: ["priority"], where: { owner: null } },
+    owned: { fields: ["priority"], notNull: ["owner"] },
     timed: { fields: ["run_at"], where: { status: "waiting" }, notNull: ["run_at"] },
   },
 };
@@ -86,9 +87,13 @@ const others: Kind[] = [
   { name: "op", fields: { id: "text", at: "text" }, key: ["id"], indexes: { at: { fields: ["at"] } } },
 ];
 
+/** An event whose seal throws, as a bug in the model would. */
+export const UNSEALABLE = "unsealable";
+
 export const conformanceModel: Model = {
   kinds: [item, ...others],
   seal(previous, record) {
+    if (record["what"] === UNSEALABLE) throw new Error("thrown by seal");
     const seq = Number(previous?.["seq"] ?? 0) + 1;
     return { ...record, seq, hash: chainHash(previous, record) };
   },

@@ -6,6 +6,7 @@ import { basename, dirname, resolve } from "node:path";
 import { sleep } from "../base/clock.ts";
 import { isPawlError, PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
+import { Turn } from "../base/lock.ts";
 import { configure, connect, explain, isBusy, type Mode, needsWriting, type Driver, type Probes } from "./sqlite-driver.ts";
 import { newSession, runBatch, runClaim, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
 import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, schemaOf, wasCutOff } from "./sqlite-schema.ts";
@@ -104,12 +105,12 @@ function sessionOn(db: Driver, path: string, model: Model): Session {
 const temporary = (text: string): string => text.replace(/^create table /, "create temp table ").replace(/^(create (?:unique )?index )/, "$1temp.");
 
 /** Tries until no other process is in the way; says so after LIMITS.lockNoticeMs and fails `busy` after LIMITS.lockWaitMs. */
-async function whenFree<T>(attempt: () => T, path: string, { clock, random, notice }: OpenOptions): Promise<T> {
+async function whenFree<T>(attempt: () => T | Promise<T>, path: string, { clock, random, notice }: OpenOptions): Promise<T> {
   const start = clock.monotonic();
   let told = false;
   for (;;) {
     try {
-      return attempt();
+      return await attempt();
     } catch (error) {
       if (!isBusy(error)) throw error;
       const waited = clock.monotonic() - start;
@@ -141,7 +142,9 @@ class SqliteStore implements Store {
   #watcher: FSWatcher | null = null;
   #version: unknown;
   #hint: (() => void) | null = null;
-  /** The last writer of this process that waits for another process; those who come later wait behind it. */
+  /** Writers of all processes take turns. SQLite's own lock alone is safe, but with twenty writers one waited a second. */
+  readonly #turn: Turn | null;
+  /** The last writer of this process that found the file locked nonetheless; those who come later wait behind it. */
   #last: Promise<unknown> | null = null;
   #broken: PawlError | null = null;
   #closed = false;
@@ -152,6 +155,7 @@ class SqliteStore implements Store {
     this.#options = options;
     this.#session = session;
     this.#reading = reading;
+    this.#turn = reading ? null : new Turn(`${path}-turn`, `${path}-gate`, { clock: options.clock, random: options.random, notice: options.notice, what: path });
     // A file that is not ours is told at once, not at the first reading.
     if (reading) this.#with(() => undefined);
   }
@@ -207,6 +211,7 @@ class SqliteStore implements Store {
     this.#closed = true;
     this.#listeners.clear();
     this.#stopWatching();
+    this.#turn?.close();
     await this.#last?.catch(() => undefined);
     const db = this.#session?.db;
     this.#session = null;
@@ -239,33 +244,31 @@ class SqliteStore implements Store {
     }
   }
 
+  /** The first try is made before anything is awaited; only in the rare case that the file is locked is there something to wait for. */
   #read<T>(kind: string, none: T, read: (table: Table, session: Session) => T): Promise<T> {
     const attempt = () => this.#with((session) => (session ? read(tableOf(session, kind), session) : none));
-    return this.#settle(() => attempt(), (retry) => whenFree(retry, this.location, this.#options));
-  }
-
-  /** At once when nobody else writes, else when it is this caller's turn. */
-  #write<T>(write: (session: Session) => T): Promise<T> {
-    if (this.#options.readOnly) return Promise.reject(new PawlError("usage", `${this.location} was opened for reading only.`));
-    const attempt = () => {
-      if (this.#broken) throw this.#broken;
-      return this.#with((session) => write(session!));
-    };
-    if (this.#last) return this.#queue(attempt).catch((error: unknown) => Promise.reject(this.#explained(error)));
-    return this.#settle(attempt, (retry) => this.#queue(retry));
-  }
-
-  /** The first try is made before anything is awaited; only when the file is locked is there something to wait for. */
-  #settle<T>(attempt: () => T, later: (retry: () => T) => Promise<T>): Promise<T> {
     try {
       return Promise.resolve(attempt());
     } catch (error) {
-      if (isBusy(error)) return later(attempt).catch((failure: unknown) => Promise.reject(this.#explained(failure)));
-      return Promise.reject(this.#explained(error));
+      if (!isBusy(error)) return Promise.reject(this.#explained(error));
+      return whenFree(attempt, this.location, this.#options).catch((failure: unknown) => Promise.reject(this.#explained(failure)));
     }
   }
 
-  #queue<T>(attempt: () => T): Promise<T> {
+  /** At once when nobody else writes, else when it is this process's turn. */
+  #write<T>(write: (session: Session) => T): Promise<T> {
+    const turn = this.#turn;
+    if (!turn) return Promise.reject(new PawlError("usage", `${this.location} was opened for reading only.`));
+    const section = () => {
+      if (this.#broken) throw this.#broken;
+      return this.#with((session) => write(session!));
+    };
+    const first = this.#last ? this.#queue(() => turn.run(section)) : turn.run(section).catch((error: unknown) => (isBusy(error) ? this.#queue(() => turn.run(section)) : Promise.reject(error)));
+    return first.catch((error: unknown) => Promise.reject(this.#explained(error)));
+  }
+
+  /** Waits for a program that writes without taking turns, such as a SQLite shell. */
+  #queue<T>(attempt: () => Promise<T>): Promise<T> {
     const turn = (this.#last ?? Promise.resolve()).then(() => whenFree(attempt, this.location, this.#options));
     const done: Promise<unknown> = turn
       .catch(() => undefined)

@@ -201,7 +201,7 @@ export class Tables {
     let fields = resolve(table.kind, put.record, ids);
     const id = assignedId(table, fields);
     if (id !== undefined) {
-      fields = { [table.kind.key[0]!]: id, ...fields };
+      fields = { ...fields, [table.kind.key[0]!]: id };
       ids[index] = id;
     }
     const { chain } = table.kind;
@@ -272,7 +272,7 @@ function checkKey(kind: Kind, record: Rec): void {
 }
 
 /** `{ $new: i }` replaced by the id that put i got, except in json fields, where it is a value; `undefined` members dropped. */
-function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | undefined)[]): Rec {
+function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | undefined)[]): { [field: string]: Json } {
   const result: { [field: string]: Json } = {};
   for (const field in fields) {
     const value = fields[field];

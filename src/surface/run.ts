@@ -1,6 +1,5 @@
 // `pawl run`: works a list of tasks through an executor, and goes on where it stopped when called again. Invariant: without
 // an executor, or with one that cannot work, nothing is created and nothing changes.
-import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { PawlError } from "../base/errors.ts";
 import { planImport } from "../core/batch.ts";
@@ -62,7 +61,7 @@ async function run(shell: Shell, file: string | undefined, args: readonly string
   const flags = readRunFlags(configured, args);
   if (file !== undefined && configured.resume !== undefined) throw new PawlError("usage", "Name a list or use --resume, not both.");
   if (file !== undefined) readList(file, listOptions(configured));
-  const known = existsSync(shell.location()) ? await remembered(shell, file, configured) : null;
+  const known = shell.exists() ? await remembered(shell, file, configured) : null;
   if (configured.resume !== undefined && known === null) throw new PawlError("not_found", "There is no unfinished batch to resume.", { next: "Start one: pawl run tasks.txt --exec …" });
   const chosen = choose(shell, flags, known);
   await chosen.executor.prepare?.();
@@ -118,7 +117,7 @@ async function start(shell: Shell, file: string | undefined, raw: RawRunFlags, f
   const { io } = shell;
   const { json } = shell.globals();
   const say = (line: string) => (json ? undefined : io.out(`${escapeText(line)}\n`));
-  const fresh = !existsSync(shell.location());
+  const fresh = !shell.exists();
   const state = await shell.open({ create: true });
   try {
     if (fresh) say(FRESH_LINE);
@@ -188,7 +187,7 @@ async function dryRun(shell: Shell, file: string | undefined, raw: RawRunFlags, 
   const { io } = shell;
   io.out(`Executor: ${escapeText(chosen.executor.name)}\n`);
   if (chosen.verifier) io.out(`Verifier: ${escapeText(chosen.verifier.name)}\n`);
-  const existing = existsSync(shell.location());
+  const existing = shell.exists();
   const state = existing ? await shell.open({ readOnly: true }) : null;
   try {
     const entries = file === undefined ? [] : readList(file, listOptions(raw));

@@ -63,7 +63,8 @@ export function hostEvidence(clock: Clock, trustLocks = true): Evidence {
       return held === "held" ? "alive" : held === "free" ? "dead" : "unknown";
     },
     async endProcesses(processes) {
-      await Promise.all(processes.map((p) => endGroup(groupOf(p), { clock })));
+      const ends = await Promise.all(processes.map((p) => endGroup(groupOf(p), { clock })));
+      return ends.every((end) => end !== "alive");
     },
     forget(worker) {
       if (worker.lock_path !== null && worker.boot_id === bootId()) rmSync(worker.lock_path, { force: true });

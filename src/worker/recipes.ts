@@ -18,7 +18,7 @@ export type Recipe =
 
 export function executorOf(recipe: Recipe, kitchen: Kitchen): Executor {
   const { ask: _, ...common } = kitchen;
-  const prompt = "prompt" in recipe && recipe.prompt !== undefined ? { prompt: recipe.prompt } : {};
+  const prompt = promptOf(recipe);
   if (recipe.kind === "command") {
     const options: CommandOptions = { ...common, ...prompt, command: recipe.command, ...(recipe.once ? { once: true } : {}), ...(recipe.check === undefined ? {} : { check: recipe.check }) };
     const plain = commandExecutor(options);
@@ -31,8 +31,13 @@ export function executorOf(recipe: Recipe, kitchen: Kitchen): Executor {
 export function verifierOf(recipe: Recipe, kitchen: Kitchen): Verifier {
   const { ask, ...common } = kitchen;
   if (recipe.kind === "person") return personVerifier({ ask });
-  if (recipe.kind === "command") return commandVerifier({ ...common, command: recipe.command });
+  if (recipe.kind === "command") return commandVerifier({ ...common, ...promptOf(recipe), command: recipe.command });
   throw new PawlError("usage", `${recipe.preset} cannot be a verifier.`, { next: "Use --verify COMMAND or --verify ask." });
+}
+
+function promptOf(recipe: Recipe): Pick<CommandOptions, "prompt" | "timeoutMs"> {
+  if (recipe.kind === "person") return {};
+  return { ...(recipe.prompt === undefined ? {} : { prompt: recipe.prompt }), ...(recipe.timeout_ms === undefined ? {} : { timeoutMs: recipe.timeout_ms }) };
 }
 
 /** A stored recipe, as far as this version knows it. */

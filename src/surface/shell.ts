@@ -1,0 +1,90 @@
+// What every command needs from the command line around it: the global flags, the state they name, and one way to fail.
+// Invariant: a command that only reads creates and writes nothing, and a state is only ever created by a command that may.
+import { createColors } from "picocolors";
+import { ERROR_CODES, isPawlError, messageOf, PawlError } from "../base/errors.ts";
+import type { State } from "../state.ts";
+import type { Ask } from "../worker/person.ts";
+import { escapeText } from "./escape.ts";
+import type { Io } from "./io.ts";
+import { locate } from "./location.ts";
+
+/** The flags every command takes. */
+export type Globals = { readonly state?: string; readonly json: boolean; readonly actor?: string };
+
+export type Shell = {
+  readonly io: Io;
+  globals(): Globals;
+  /** Where the state is, or would be created. */
+  location(): string;
+  exists(): boolean;
+  /** Opens the state. Without `create` or `readOnly` it must be there; read-only, what is not there reads as empty. */
+  open(options: { create?: boolean; readOnly?: boolean }): Promise<State>;
+  /** Sets the exit code of the command. */
+  exit(code: number): void;
+  /** Prints what went wrong and returns its exit code. */
+  fail(error: unknown): number;
+  /** One line on stderr, also in JSON. */
+  notice(line: string): void;
+  /** Asks the person at the terminal; absent when there is none. */
+  readonly ask?: Ask;
+};
+
+export function shellOf(io: Io, globals: () => Globals, exit: (code: number) => void): Shell {
+  const notice = (line: string) => {
+    if (globals().json) io.err(documentText("notice", { message: line }));
+    else io.err(`pawl: ${escapeText(line)}\n`);
+  };
+  return {
+    io,
+    globals,
+    exit,
+    notice,
+    location: () => locate(io, globals().state).url,
+    exists: () => locate(io, globals().state).exists,
+    open: (options) => open(io, globals(), notice, options),
+    fail: (error) => sayError(io, globals().json, error),
+    ...(io.tty && process.stdin.isTTY ? { ask } : {}),
+  };
+}
+
+async function open(io: Io, globals: Globals, notice: (line: string) => void, options: { create?: boolean; readOnly?: boolean }): Promise<State> {
+  const place = locate(io, globals.state);
+  if (!place.exists && !options.create && !options.readOnly) throw noState(place.url);
+  if (!place.exists && options.readOnly) notice(`There is no state here yet (${place.url}). Make one: pawl add "Write a haiku", or: pawl run tasks.txt`);
+  const { openState } = await import("../state.ts");
+  const actor = globals.actor ?? io.env["PAWL_ACTOR"];
+  return openState(place.url, { notice, readOnly: options.readOnly === true, ...(actor ? { actor } : {}) });
+}
+
+function noState(url: string): PawlError {
+  return new PawlError("not_found", `There is no state here (${url}).`, { next: 'Make one: pawl add "Write a haiku". Or name another: --state PATH, PAWL_STATE.', details: { state: url } });
+}
+
+/** One JSON document on one line. What a terminal would act on is escaped: it reads the same as JSON. */
+export function documentText(kind: string, data: unknown, more: object = {}): string {
+  return `${escapeText(JSON.stringify({ schema_version: 1, kind, data, ...more }))}\n`;
+}
+
+/** Prints what went wrong and returns its exit code. */
+export function sayError(io: Io, json: boolean, thrown: unknown): number {
+  const error = isPawlError(thrown) ? thrown : new PawlError("internal", messageOf(thrown), { next: "This is a bug in Pawl; please report it with this text.", cause: thrown });
+  if (json) {
+    io.err(documentText("error", { code: error.code, message: error.message, next: error.next ?? null, details: error.details ?? null }));
+  } else {
+    const { red, dim } = createColors(io.errColor);
+    const stack = error.code === "internal" && thrown instanceof Error && thrown.stack ? `${escapeText(thrown.stack)}\n` : "";
+    io.err(`${red("error:")} ${escapeText(error.message)}\n${error.next ? `${dim("next:")} ${escapeText(error.next)}\n` : ""}${stack}`);
+  }
+  return ERROR_CODES[error.code].exit;
+}
+
+async function ask(question: string, signal: AbortSignal): Promise<string> {
+  const { createInterface } = await import("node:readline/promises");
+  const lines = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    const ended = new Promise<never>((_, reject) => lines.once("close", () => reject(new PawlError("waiting", "The terminal's input ended before the question was answered."))));
+    return await Promise.race([lines.question(question, { signal }), ended]);
+  } finally {
+    lines.close();
+  }
+}
