@@ -82,6 +82,12 @@ export function setText(kind: Kind, fields: readonly string[]): string {
   return `update ${quote(kind.name)} set ${fields.map((field) => `${quote(field)} = ?`).join(", ")} where ${keyTerms(kind)}`;
 }
 
+/** The last record of a chain. */
+export function headText(kind: Kind): string {
+  const { group, order } = kind.chain!;
+  return `select ${recordText(kind, null)} from ${quote(kind.name)}${hintText(kind, null, undefined)} where ${quote(group)} = ? order by ${quote(order)} desc limit 1`;
+}
+
 /** The stored counter of a kind, and the highest id there is where that is cheap to know. */
 export function nextText(kind: Kind): string {
   const highest = isRowid(kind) ? `(select max(${quote(kind.key[0]!)}) from ${quote(kind.name)})` : "null";

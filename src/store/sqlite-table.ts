@@ -388,8 +388,8 @@ export function deleteRecord(table: Table, key: Key): void {
 function headOf(table: Table, group: Json): Rec | null {
   const known = table.heads.get(group);
   if (known !== undefined) return known;
-  const { group: field } = table.kind.chain!;
-  const [head = null] = listRecords(table, { equals: { [field]: group as Scalar }, reverse: true }, 1);
+  const row = prepared(table, "head", () => sql.headText(table.kind)).get(group as Value);
+  const head = row ? decode(table, row) : null;
   table.heads.set(group, head);
   return head;
 }

@@ -21,7 +21,13 @@ export async function openSqlite(path: string, model: Model, options: OpenOption
   const place = resolve(path);
   try {
     if (options.readOnly) return await whenFree(() => new SqliteStore(place, options, null, () => openToRead(place, model, probes)), place, options);
-    return new SqliteStore(place, options, await openToWrite(place, model, options, probes), null);
+    const session = await openToWrite(place, model, options, probes);
+    try {
+      return new SqliteStore(place, options, session, null);
+    } catch (error) {
+      session.db.close();
+      throw error;
+    }
   } catch (error) {
     throw explain(error, place);
   }
@@ -131,6 +137,10 @@ async function whenFree<T>(attempt: () => T | Promise<T>, path: string, { clock,
   }
 }
 
+function newTurn(path: string, { clock, random, notice }: OpenOptions): Turn {
+  return new Turn(`${path}-turn`, `${path}-gate`, { clock, random, notice, what: path });
+}
+
 class SqliteStore implements Store {
   readonly clock: OpenOptions["clock"];
   readonly location: string;
@@ -143,7 +153,7 @@ class SqliteStore implements Store {
   #version: unknown;
   #hint: (() => void) | null = null;
   /** Writers of all processes take turns. SQLite's own lock alone is safe, but with twenty writers one waited a second. */
-  readonly #turn: Turn | null;
+  #turn: Turn | null;
   /** The last writer of this process that found the file locked nonetheless; those who come later wait behind it. */
   #last: Promise<unknown> | null = null;
   #broken: PawlError | null = null;
@@ -155,7 +165,7 @@ class SqliteStore implements Store {
     this.#options = options;
     this.#session = session;
     this.#reading = reading;
-    this.#turn = reading ? null : new Turn(`${path}-turn`, `${path}-gate`, { clock: options.clock, random: options.random, notice: options.notice, what: path });
+    this.#turn = reading ? null : newTurn(path, options);
     // A file that is not ours is told at once, not at the first reading.
     if (reading) this.#with(() => undefined);
   }
@@ -257,14 +267,24 @@ class SqliteStore implements Store {
 
   /** At once when nobody else writes, else when it is this process's turn. */
   #write<T>(write: (session: Session) => T): Promise<T> {
-    const turn = this.#turn;
-    if (!turn) return Promise.reject(new PawlError("usage", `${this.location} was opened for reading only.`));
+    if (!this.#turn) return Promise.reject(new PawlError("usage", `${this.location} was opened for reading only.`));
     const section = () => {
       if (this.#broken) throw this.#broken;
       return this.#with((session) => write(session!));
     };
-    const first = this.#last ? this.#queue(() => turn.run(section)) : turn.run(section).catch((error: unknown) => (isBusy(error) ? this.#queue(() => turn.run(section)) : Promise.reject(error)));
+    const attempt = () => this.#inTurn(section);
+    const first = this.#last ? this.#queue(attempt) : attempt().catch((error: unknown) => (isBusy(error) ? this.#queue(attempt) : Promise.reject(error)));
     return first.catch((error: unknown) => Promise.reject(this.#explained(error)));
+  }
+
+  #inTurn<T>(section: () => T): Promise<T> {
+    return this.#turn!.run(section).catch((error: unknown) => {
+      if (!isPawlError(error, "storage") || this.#closed) throw error;
+      // Somebody removed the files of the turns. They only make waiting fair, so new ones will do.
+      this.#turn!.close();
+      this.#turn = newTurn(this.location, this.#options);
+      return this.#turn.run(section);
+    });
   }
 
   /** Waits for a program that writes without taking turns, such as a SQLite shell. */

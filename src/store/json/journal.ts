@@ -109,6 +109,12 @@ export class Journal {
 
   /** Reads what was appended since the last read, over segments; `visit` gets each verified line. */
   read(visit: (line: Line, bytes: number) => void): Tail {
+    const tail = this.#readOn(visit);
+    // A segment always comes whole with its first line, so without one this is no new journal but a ruined one.
+    return this.#position.n === 0 && (tail.is === "end" || tail.is === "torn") ? this.#damaged(0, "its first line is missing or damaged") : tail;
+  }
+
+  #readOn(visit: (line: Line, bytes: number) => void): Tail {
     for (;;) {
       const stat = this.#fs.fstat(this.#fd);
       if (stat.nlink === 0) return { is: "damaged", error: gone(this.file) };

@@ -9,7 +9,7 @@ import type { Change, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, R
 import { type Effect, Tables } from "../tables.ts";
 import { checkpointDue, emptyReplica, pruneCheckpoints, type Replica, writeCheckpoint } from "./checkpoint.ts";
 import type { Body, Journal, Line } from "./journal.ts";
-import { createFolders, createState, hasJournal, type Places, placesOf, refuseStranger, removeAbandoned, repairTail, startReading, takeLine } from "./recovery.ts";
+import { createFolders, createState, hasJournal, type Places, placesOf, refuseShortened, refuseStranger, removeAbandoned, repairTail, shortened, startReading, takeLine } from "./recovery.ts";
 import { refuseImpossibleView, View } from "./view.ts";
 
 export type JsonOptions = OpenOptions & { readonly fs?: FileSystem };
@@ -86,6 +86,7 @@ class JsonStore implements Store {
         createState(this.#fs, this.#places, this.#options.random.hex(8), iso(now));
         removeAbandoned(this.#fs, this.#places, now);
         this.#catchUpWriting();
+        refuseShortened(this.#fs, this.#places, this.#journal!);
         refuseImpossibleView(this.#fs, this.#places, this.#replica, this.#journal!.position.n);
       });
     } catch (error) {
@@ -224,7 +225,7 @@ class JsonStore implements Store {
         const tail = this.#follow();
         if (tail.is === "end") return;
         if (tail.is === "torn") return repairTail(this.#fs, this.#places, this.#journal!, iso(this.clock.now()).replaceAll(":", ""), this.#notice);
-        if (reloaded) throw tail.is === "damaged" ? tail.error : shorter(this.#journal!);
+        if (reloaded) throw tail.is === "damaged" ? tail.error : shortened(this.#journal!.file, "a place before one that was read already");
         this.#drop();
       }
     } catch (error) {
@@ -301,8 +302,4 @@ class JsonStore implements Store {
       for (const listener of this.#listeners) listener();
     });
   }
-}
-
-function shorter(journal: Journal): PawlError {
-  return new PawlError("corrupt", `The journal ${journal.file} is shorter than it was when it was last read. Nothing was changed.`, { next: "Put it back from a backup; `pawl doctor` says what is readable." });
 }

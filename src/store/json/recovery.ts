@@ -5,8 +5,8 @@ import { basename, dirname, join, resolve } from "node:path";
 import { messageOf, PawlError } from "../../base/errors.ts";
 import { createFile, type FileSystem, readWhole, removeQuietly } from "../../base/fs.ts";
 import type { Model } from "../store.ts";
-import { emptyReplica, loadCheckpoint, rememberView, type Replica } from "./checkpoint.ts";
-import { createJournal, damage, FORMAT, Journal, type Line, newerFormat, NO_HASH, segmentName, segmentsIn } from "./journal.ts";
+import { checkpointsIn, emptyReplica, loadCheckpoint, rememberView, type Replica } from "./checkpoint.ts";
+import { createJournal, FORMAT, Journal, type Line, newerFormat, NO_HASH, segmentName, segmentsIn } from "./journal.ts";
 
 export type Places = {
   readonly file: string;
@@ -108,6 +108,16 @@ export function startReading(fs: FileSystem, places: Places, model: Model, writa
   return { journal: new Journal(fs, places.journal, position, writable), replica: found?.replica ?? emptyReplica(model) };
 }
 
+/** At open: a journal that ends before a checkpoint of it was made has lost acknowledged changes, whatever state that checkpoint is in. */
+export function refuseShortened(fs: FileSystem, places: Places, journal: Journal): void {
+  const newest = checkpointsIn(fs, places.checkpoint)[0];
+  if (newest && parseInt(newest, 10) > journal.position.n) throw shortened(journal.file, `line ${journal.position.n}, but there is a checkpoint of line ${parseInt(newest, 10)}`);
+}
+
+export function shortened(file: string, where: string): PawlError {
+  return new PawlError("corrupt", `The journal ${file} ends at ${where}: changes are missing from it. Nothing was changed.`, { next: "Put the folder back from a backup; `pawl doctor` says what is readable." });
+}
+
 /** Takes one verified line of the journal into the replica. */
 export function takeLine(replica: Replica, line: Line, bytes: number): void {
   replica.tailBytes += bytes;
@@ -124,8 +134,6 @@ export function takeLine(replica: Replica, line: Line, bytes: number): void {
 
 /** Under the lock: keeps the bytes behind the last line aside and cuts them. They were never acknowledged. */
 export function repairTail(fs: FileSystem, places: Places, journal: Journal, stamp: string, notice: (line: string) => void): void {
-  // Torn in its very first line it is no state of ours to go on with: a new segment always comes whole.
-  if (journal.position.n === 0) throw damage(journal.file, 0, "its first line is damaged");
   const rest = journal.rest();
   const copy = join(places.quarantine, `torn-${stamp}-${basename(journal.file)}-${journal.position.end}`);
   createFile(fs, copy, [rest], 0o600);
