@@ -1,134 +1,140 @@
 // The command line: a loop over the operation table, plus the commands that start a process. It converts words to input,
-// calls the operation and prints what comes back; it decides nothing.
+// calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
 import { readFileSync } from "node:fs";
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError } from "commander";
 import { PawlError } from "../base/errors.ts";
-import type { Param } from "../base/params.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
-import { addCompletionCommand } from "./completion.ts";
+import { declareParams, readParams } from "./arguments.ts";
+import { epilogue, examplesOf } from "./examples.ts";
 import { processIo, type Io } from "./io.ts";
-import { render } from "./render.ts";
-import { addProcessCommands } from "./run.ts";
-import { sayError, shellOf, type Globals, type Shell } from "./shell.ts";
+import { documentText, sayError, shellOf, type Globals, type Shell } from "./shell.ts";
 
 /** Runs one command line; returns its exit code. Everything it prints goes through `io`. */
 export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {
   let code = 0;
-  const program = build(io, (exit) => (code = exit));
   try {
-    await program.parseAsync([...argv], { from: "user" });
+    const program = await build(argv, io, (exit) => (code = exit));
+    if (argv.length === 0) program.outputHelp();
+    else await program.parseAsync([...argv], { from: "user" });
     return code;
   } catch (error) {
-    return said(io, argv, error);
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    // A line that could not be read may not have come as far as its --json.
+    return sayError(io, beforeDashes(argv).includes("--json"), error instanceof CommanderError ? usageOf(error, argv) : error);
   }
 }
 
-function said(io: Io, argv: readonly string[], error: unknown): number {
-  const json = argv.includes("--json");
-  if (!(error instanceof CommanderError)) return sayError(io, json, error);
-  if (error.exitCode === 0) return 0;
-  const message = error.message.replace(/^error: /, "").split("\n");
-  return sayError(io, json, new PawlError("usage", `${message[0]}.`.replace("..", "."), { next: message[1] ?? "See what there is: pawl --help." }));
-}
-
-export function build(io: Io, exit: (code: number) => void): Command {
+/** The whole program, or what is needed for this line of it. */
+export async function build(argv: readonly string[], io: Io, exit: (code: number) => void): Promise<Command> {
   const program = new Command("pawl")
-    .description("State management for AI agents and task loops: tasks that survive any crash and resume where they stopped.")
-    .version(version(), "-V, --version")
+    .description("Durable state for AI agents and task loops: tasks that survive any crash and resume where they stopped.")
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
     .option("--state <path>", "the state: a .json or .db path (default: $PAWL_STATE, else the nearest .pawl/state.json)")
+    .option("--json", "print one JSON document: {schema_version, kind, data}; errors too, on stderr")
     .option("--actor <name>", "who acts, for the history (default: $PAWL_ACTOR, else $USER)")
-    .option("--json", "print one JSON document: {schema_version, kind, data}")
-    .enablePositionalOptions(false)
-    .showSuggestionAfterError(true)
+    .configureHelp({ showGlobalOptions: true })
     .configureOutput({ writeOut: (text) => io.out(text), writeErr: () => undefined })
-    .exitOverride();
-  const globals = (): Globals => ({ json: false, ...(program.opts() as Partial<Globals>) });
+    .exitOverride()
+    .addHelpText("after", epilogue());
+  const globals = (): Globals => ({ ...(program.opts() as Omit<Globals, "json">), json: program.opts()["json"] === true });
   const shell = shellOf(io, globals, exit);
-  for (const operation of OPERATIONS) addOperation(program, shell, operation);
-  addProcessCommands(program, shell);
-  addCompletionCommand(program, io);
+  const operations = operationsOf(wordsOf(argv)[0]);
+  if (operations === OPERATIONS) await addProcesses(program, shell);
+  for (const operation of operations) addOperation(program, shell, operation);
   return program;
 }
 
 export function version(): string {
-  const path = new URL("../../package.json", import.meta.url);
-  return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
+  return (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
 }
 
-/** "batch list" is the command list of the group batch. */
-function place(program: Command, words: readonly string[]): Command {
-  if (words.length === 1) return program.command(words[0]!);
-  const group = program.commands.find((command) => command.name() === words[0]) ?? program.command(words[0]!).description(`Commands about a ${words[0]}`);
-  return group.command(words[1]!);
+function beforeDashes(argv: readonly string[]): readonly string[] {
+  const dashes = argv.indexOf("--");
+  return dashes < 0 ? argv : argv.slice(0, dashes);
+}
+
+/** The words of the line that are no flags; the first names its command. */
+function wordsOf(argv: readonly string[]): string[] {
+  return beforeDashes(argv).filter((word, i) => !word.startsWith("-") && !["--state", "--actor"].includes(argv[i - 1] ?? ""));
+}
+
+/** Those whose command begins with `word`; all when there is none, for help and for finding out what was meant. */
+function operationsOf(word: string | undefined): readonly Operation[] {
+  const found = OPERATIONS.filter(({ command, aliases }) => word !== undefined && (command.split(" ")[0] === word || aliases?.includes(word)));
+  return found.length === 0 ? OPERATIONS : found;
+}
+
+async function addProcesses(program: Command, shell: Shell): Promise<void> {
+  const [{ addProcessCommands }, { addCompletionCommand }] = await Promise.all([import("./run.ts"), import("./completion.ts")]);
+  program.commandsGroup("Run:");
+  addProcessCommands(program, shell);
+  program.commandsGroup("Shell:");
+  addCompletionCommand(program, shell.io);
+}
+
+function groupOf({ name, effect }: Operation): string {
+  const noun = name.split("_")[0]!;
+  if (noun === "task") return effect === "read" ? "See:" : "Tasks:";
+  if (noun === "import" || noun === "export" || noun === "batch") return "Batches:";
+  return name === noun ? "See:" : `${noun[0]!.toUpperCase()}${noun.slice(1)}s:`;
 }
 
 function addOperation(program: Command, shell: Shell, operation: Operation): void {
-  const command = place(program, operation.command.split(" ")).description(operation.summary);
+  const command = commandOf(program, operation).description(operation.summary).addHelpText("after", examplesOf(operation.command));
   for (const alias of operation.aliases ?? []) command.alias(alias);
-  const args = Object.entries(operation.params).filter(([, param]) => param.arg);
-  args.forEach(([name, param], i) => {
-    // The last text takes the rest of the line, so that a description needs no quotes.
-    const rest = i === args.length - 1 && (name === "description" || name === "answer") ? "..." : "";
-    command.argument(param.required ? `<${name}${rest}>` : `[${name}${rest}]`, param.summary);
-  });
-  for (const [name, param] of Object.entries(operation.params)) if (!param.arg) command.addOption(optionOf(name, param));
-  command.action(async (...values: unknown[]) => {
-    const flags = values.at(-2) as { [flag: string]: unknown };
-    const input = await inputOf(shell.io, operation, args.map(([name]) => name), values, flags);
-    await perform(shell, operation, input);
-  });
+  declareParams(command, operation.params);
+  command.action(async () => perform(shell, operation, await readParams(shell.io, command, operation.params)));
 }
 
-function optionOf(name: string, param: Param): Option {
-  const flag = param.type === "boolean" ? `--${name}` : param.type === "texts" && name === "var" ? `--${name} <${name}...>` : `--${name} <${placeholder(name, param)}>`;
-  const option = new Option(flag, param.summary);
-  if (param.choices) option.choices(param.choices);
-  return option;
+/** "batch list" is the command list of the group batch. */
+function commandOf(program: Command, operation: Operation): Command {
+  const [first, second] = operation.command.split(" ") as [string, string?];
+  program.commandsGroup(groupOf(operation));
+  if (second === undefined) return program.command(first);
+  const group = program.commands.find((command) => command.name() === first) ?? program.command(first).description(`About a ${first}: ${subcommandsOf(first).join(", ")}`);
+  return group.command(second);
 }
 
-function placeholder(name: string, param: Param): string {
-  return { text: name, integer: "n", duration: "duration", json: "value", time: "time", texts: "list", integers: "ids", boolean: "" }[param.type];
+function subcommandsOf(group: string): string[] {
+  return OPERATIONS.map(({ command }) => command.split(" ")).filter(([first, second]) => first === group && second !== undefined).map(([, second]) => second!);
 }
 
-/** The words of the line as the operation's input: "-" is standard input, JSON values are read, the rest stays text. */
-async function inputOf(io: Io, operation: Operation, names: readonly string[], values: readonly unknown[], flags: { [flag: string]: unknown }): Promise<{ [name: string]: unknown }> {
-  const input: { [name: string]: unknown } = {};
-  for (let i = 0; i < names.length; i++) {
-    const value = values[i];
-    if (value !== undefined) input[names[i]!] = Array.isArray(value) ? value.join(" ") : value;
-  }
-  for (const [name, param] of Object.entries(operation.params)) {
-    const value = flags[name.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
-    if (value !== undefined && !param.arg) input[name] = param.type === "json" ? jsonOf(name, value as string) : value;
-  }
-  for (const name of ["description", "result"]) if (input[name] === "-") input[name] = new TextDecoder().decode(await io.stdin()).replace(/[\r\n]+$/, "");
-  return input;
-}
-
-/** `--input` and `--value` are JSON; a result is text, which is what people and commands have. */
-function jsonOf(name: string, text: string): unknown {
-  if (name === "result") return text;
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    throw new PawlError("usage", `--${name} is not JSON: ${text.slice(0, 80)}`, { next: `Quote a text twice: --${name} '"text"'.` });
-  }
-}
-
-async function perform(shell: Shell, operation: Operation, input: { [name: string]: unknown }): Promise<void> {
-  const { json } = shell.globals();
-  const reads = operation.effect === "read";
-  if (reads && !shell.exists() && !json) shell.io.err(`There is no state at ${shell.location()} yet. Start one: pawl add "…", or pawl run tasks.txt --exec …\n`);
-  const state = await shell.open({ readOnly: reads, create: operation.creates === true });
+async function perform(shell: Shell, operation: Operation, input: { readonly [name: string]: unknown }): Promise<void> {
+  const { io } = shell;
+  const state = await shell.open({ readOnly: operation.effect === "read", create: operation.creates === true });
   try {
     const data = await operation.run(state, input);
-    shell.io.out(json ? `${JSON.stringify({ schema_version: 1, kind: operation.output, data: forJson(operation.output, data) })}\n` : render(operation.output, data, { io: shell.io, now: state.clock.now() }));
+    const limit = operation.name === "task_list" ? Number(input["limit"] ?? 100) : null;
+    if (shell.globals().json) io.out(jsonOf(operation, data, limit));
+    else io.out((await import("./render.ts")).render(operation.output, data, { io, now: state.clock.now(), limit }));
   } finally {
     await state.close();
   }
 }
 
-/** Lists are arrays of records in JSON, whatever else the text shows. */
-function forJson(output: string, data: unknown): unknown {
-  return output === "history" ? (data as { transitions: unknown }).transitions : data;
+/** Lists are arrays of records; what there is to say about a list stands beside it. */
+function jsonOf({ output }: Operation, data: unknown, limit: number | null): string {
+  if (output === "history") {
+    const { transitions, broken_at } = data as { transitions: unknown; broken_at: unknown };
+    return documentText(output, transitions, { broken_at });
+  }
+  const cut = limit !== null && (data as readonly { id: number }[]).length >= limit;
+  return documentText(output, data, cut ? { after: (data as readonly { id: number }[]).at(-1)!.id } : {});
+}
+
+/** What commander refuses, as an error of ours. */
+function usageOf(error: CommanderError, argv: readonly string[]): PawlError {
+  const words = wordsOf(argv);
+  if (error.code === "commander.help") {
+    return new PawlError("usage", `pawl ${words[0]} needs one of its commands: ${subcommandsOf(words[0]!).join(", ")}.`, { next: `pawl ${words[0]} --help` });
+  }
+  const [message, hint] = error.message.replace(/^error: /, "").split("\n");
+  const meant = /^\(Did you mean (.*)\?\)$/.exec(hint ?? "")?.[1];
+  const said = `${message![0]!.toUpperCase()}${message!.slice(1)}${message!.endsWith(".") ? "" : "."}`;
+  const operation = operationsOf(words[0])[0]!;
+  const takesWords = words.length > 0 && operation.command === words[0] && Object.values(operation.params).some((param) => param.words);
+  const help = error.code === "commander.unknownCommand" ? "pawl --help" : `pawl ${operation.command === words.slice(0, 2).join(" ") ? operation.command : words[0] ?? ""} --help`;
+  const dashes = error.code === "commander.unknownOption" && takesWords ? ` Words that begin with a dash go behind --: pawl ${operation.command} -- …` : "";
+  return new PawlError("usage", said, { next: `${meant ? `Did you mean ${meant}? ` : ""}See ${help}.${dashes}`, details: meant ? { meant } : {} });
 }

@@ -89,7 +89,7 @@ async function runStep(shell: Shell, state: State, task: Task, name: string, com
   try {
     const first = await Promise.race([done.then((output) => ({ output })), execution.parked.then((waits) => ({ waits }))]);
     if ("output" in first) {
-      io.out(`${String(first.output)}\n`);
+      if (first.output !== "") io.out(`${String(first.output)}\n`);
       return 0;
     }
     const wait = first.waits[0]!;
