@@ -118,12 +118,13 @@ const writing: Operation[] = [
       state.tasks.retry(input.id, { fresh: input.fresh === true, ...(input.deadline === undefined ? {} : { deadline_at: iso(state.clock.now() + input.deadline) }), ...reasonOf(input) }),
   }),
   operation({
-    name: "task_reset", command: "reset", summary: "Make a task as if it had never run (its history stays)", effect: "destructive", output: "task",
+    name: "task_reset", command: "reset", summary: "Make a task as if it had never run (its history stays)", effect: "destructive", output: "reset",
     params: { id: { ...ID, required: undefined as never }, all: { type: "boolean", summary: "every task" }, reason: REASON },
     run: async (state, input) => {
       const { id, all } = input as { id?: string; all?: boolean };
       if ((id === undefined) !== (all === true)) throw new PawlError("usage", "reset takes the id of a task, or --all.", { next: "pawl reset 3, or: pawl reset --all" });
-      return all ? { reset: await state.tasks.resetAll(reasonOf(input)) } : state.tasks.reset(id!, reasonOf(input));
+      if (all) return { reset: await state.tasks.resetAll(reasonOf(input)), task: null };
+      return { reset: 1, task: await state.tasks.reset(id!, reasonOf(input)) };
     },
   }),
   operation({

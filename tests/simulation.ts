@@ -17,11 +17,22 @@ const NEVER = new Promise<never>(() => undefined);
 
 /** A life that ends at `die()`, or at its n-th write: before it reaches the store, or after, with the answer lost. */
 export type Death = { readonly write: number; readonly when: "before" | "after" };
-export type Life = { readonly home: WorkerHome; die(): void; readonly dead: boolean };
+/** `freeze` is Ctrl-Z or a laptop's lid: what the worker does waits until `thaw`. `unplug` cuts only the way to the store. */
+export type Life = { readonly home: WorkerHome; die(): void; freeze(): void; thaw(): void; unplug(): void; plug(): void; readonly dead: boolean };
 
 export function mortalHome(state: State, clock: Clock, death?: Death): Life {
-  const life = { dead: false, writes: 0 };
-  const alive = <T>(call: () => Promise<T>): Promise<T> => (life.dead ? NEVER : call().then((value) => (life.dead ? NEVER : value), (error) => (life.dead ? NEVER : Promise.reject(error))));
+  const life = { dead: false, writes: 0, frozen: null as Gate | null, unplugged: null as Gate | null };
+  const held = () => (life.dead ? null : (life.frozen ?? life.unplugged));
+  const alive = async <T>(call: () => Promise<T>): Promise<T> => {
+    for (let wait = held(); wait; wait = held()) await wait.promise;
+    if (life.dead) return NEVER;
+    try {
+      return await call();
+    } finally {
+      for (let wait = held(); wait; wait = held()) await wait.promise;
+      if (life.dead) await NEVER;
+    }
+  };
   const write = <T>(call: () => Promise<T>): Promise<T> => {
     const last = ++life.writes === death?.write;
     if (last && death.when === "before") life.dead = true;
@@ -43,14 +54,30 @@ export function mortalHome(state: State, clock: Clock, death?: Death): Life {
     watch: (listener) => store.watch(() => void (life.dead || listener())),
     close: async () => undefined,
   };
-  const mortalClock: Clock = { now: () => clock.now(), monotonic: () => clock.monotonic(), timer: (ms, fn, hold) => clock.timer(ms, () => void (life.dead || fn()), hold) };
+  const mortalClock: Clock = { now: () => clock.now(), monotonic: () => clock.monotonic(), timer: (ms, fn, hold) => clock.timer(ms, () => void (life.dead || (life.frozen ? life.frozen.promise.then(() => life.dead || fn()) : fn())), hold) };
   const home = { committer: new Committer({ ...mortal, clock: mortalClock }), clock: mortalClock, random: seededRandom(nextSeed++), lockFolder: null };
-  return { home, die: () => void (life.dead = true), get dead() { return life.dead; } };
+  return {
+    home,
+    die: () => void (life.dead = true),
+    freeze: () => void (life.frozen ??= gate()),
+    thaw() {
+      life.frozen?.open();
+      life.frozen = null;
+    },
+    unplug: () => void (life.unplugged ??= gate()),
+    plug() {
+      life.unplugged?.open();
+      life.unplugged = null;
+    },
+    get dead() {
+      return life.dead;
+    },
+  };
 }
 
 let nextSeed = 1;
 
-export type Started = { readonly worker: Worker; die(): void; readonly dead: boolean };
+export type Started = Omit<Life, "home"> & { readonly worker: Worker };
 export type StartOptions = Partial<WorkerOptions> & { readonly verify?: Verify; readonly death?: Death };
 
 export type Simulation = {
@@ -93,7 +120,7 @@ export async function simulate(t: TestContext, store: TestStore = MEMORY): Promi
         executor: functionExecutor(execute), verifier: verify ? functionVerifier(verify) : null, trustLocks: false, leaseMs: LEASE_MS, backoff: { jitter: false }, ...options,
       });
       worker.idle().catch(() => undefined);
-      const one: Started = { worker, die: () => life.die(), get dead() { return life.dead; } };
+      const one: Started = { ...life, worker, get dead() { return life.dead; } };
       started.push(one);
       return one;
     },
@@ -115,8 +142,10 @@ export async function simulate(t: TestContext, store: TestStore = MEMORY): Promi
   };
 }
 
+export type Gate<T = void> = { readonly promise: Promise<T>; readonly open: (value: T) => void; readonly fail: (error: unknown) => void };
+
 /** A promise and its two ends. */
-export function gate<T = void>(): { promise: Promise<T>; open: (value: T) => void; fail: (error: unknown) => void } {
+export function gate<T = void>(): Gate<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   promise.catch(() => undefined);
   return { promise, open: resolve, fail: reject };

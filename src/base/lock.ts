@@ -126,8 +126,9 @@ export async function waitFor(attempt: () => boolean, lock: Lock, options: WaitO
       told = true;
       options.notice?.(`Waiting for ${options.what}: ${holderOf(lock) ?? "another process"} holds its lock.`);
     }
-    // A turn takes well under a millisecond, so the first tries come quickly; a holder that hangs is asked less often.
-    await sleep(clock, (waited < 50 ? 0.5 : 5) * (1 + 2 * random.number()));
+    // A turn takes well under a millisecond, and whoever waits longer must not ask less often than whoever just came; only
+    // a holder that hangs is asked more rarely.
+    await sleep(clock, (waited < 1_000 ? 1 : 5) * (0.5 + random.number()));
   }
 }
 

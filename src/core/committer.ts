@@ -3,11 +3,11 @@
 // Per-caller order is kept, and the event loop gets its turn before each flush.
 import { PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Change, ClaimOrder, Conflict, Decide, Query, Rec, Result, Store } from "../store/store.ts";
+import type { Change, Claim, ClaimOrder, Conflict, Decide, Query, Rec, Result, Store } from "../store/store.ts";
 import type { Task } from "./records.ts";
 import type { Outcome } from "./task.ts";
 
-type Waiting = { readonly change: Change; readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void };
+type Waiting = { readonly work: Change | Claim; readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void };
 
 export class Committer {
   readonly store: Store;
@@ -21,15 +21,19 @@ export class Committer {
 
   /** Queues a change; resolves with its result after the flush that holds it. Only broken storage rejects. */
   commit(change: Change): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ change, resolve, reject });
-      this.#schedule();
-    });
+    return this.#queue(change);
   }
 
-  /** A claim: a transaction of its own. What a caller queued without waiting for it may come before or after. */
-  async claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {
-    return this.store.claim(order, decide);
+  /** A claim in the same flush as what is queued with it; it sees what was queued before it. */
+  claim(order: ClaimOrder, decide: Decide): Promise<Result> {
+    return this.#queue({ claim: order, decide });
+  }
+
+  #queue(work: Change | Claim): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ work, resolve, reject });
+      this.#schedule();
+    });
   }
 
   /** Resolves when everything queued so far is flushed. */
@@ -54,7 +58,7 @@ export class Committer {
   async #flush(): Promise<void> {
     const batch = this.#waiting.splice(0, LIMITS.flushChanges);
     try {
-      const results = await this.store.commit(batch.map((waiting) => waiting.change));
+      const results = await this.store.commit(batch.map((waiting) => waiting.work));
       for (let i = 0; i < batch.length; i++) batch[i]!.resolve(results[i]!);
     } catch (error) {
       for (const waiting of batch) waiting.reject(error);

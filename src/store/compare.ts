@@ -37,15 +37,24 @@ export function compareBy(fields: readonly string[], a: Rec, b: Rec): number {
   return 0;
 }
 
+/** The parts of a key as fields of one object: a comparison then touches one place in memory, and a search does thousands. */
+export type KeyParts = { readonly k0: string | number; readonly k1: string | number; readonly k2: string | number; readonly more: readonly (string | number)[] };
+
+const NO_MORE: readonly (string | number)[] = [];
+
+export function keyPartsOf(key: readonly (string | number)[]): KeyParts {
+  return { k0: key[0] ?? 0, k1: key[1] ?? 0, k2: key[2] ?? 0, more: key.length > 3 ? key.slice(3) : NO_MORE };
+}
+
 /** Compares two keys of one kind part by part; the parts are numbers or text, never null. */
-export function compareKeys(a: readonly (string | number)[], b: readonly (string | number)[]): number {
-  for (let i = 0; i < a.length; i++) {
-    const x = a[i]!;
-    const y = b[i]!;
-    if (x === y) continue;
-    if (typeof x === "number" && typeof y === "number") return x - y;
-    const order = compareScalars(x, y);
-    if (order !== 0) return order;
-  }
+export function compareKeys(a: KeyParts, b: KeyParts): number {
+  if (a.k0 !== b.k0) return compareParts(a.k0, b.k0);
+  if (a.k1 !== b.k1) return compareParts(a.k1, b.k1);
+  if (a.k2 !== b.k2) return compareParts(a.k2, b.k2);
+  for (let i = 0; i < a.more.length; i++) if (a.more[i] !== b.more[i]) return compareParts(a.more[i]!, b.more[i]!);
   return 0;
+}
+
+function compareParts(a: string | number, b: string | number): number {
+  return typeof a === "number" && typeof b === "number" ? a - b : compareScalars(a, b);
 }

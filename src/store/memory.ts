@@ -1,7 +1,7 @@
 // The memory store: the contract with nothing behind it. For tests, for simulations and as the reference the others are
 // compared with. Its promise of durability is empty by nature; everything else is kept.
 import { PawlError } from "../base/errors.ts";
-import type { Change, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
+import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
 import { Tables } from "./tables.ts";
 
 export function openMemory(model: Model, options: OpenOptions): Store {
@@ -34,9 +34,9 @@ class MemoryStore implements Store {
     return by === undefined ? this.#open().count(kind, query) : this.#open().countBy(kind, query, by);
   }
 
-  async commit(changes: readonly Change[]): Promise<Result[]> {
+  async commit(changes: readonly (Change | Claim)[]): Promise<Result[]> {
     const tables = this.#open();
-    return this.#write((now) => changes.map((change) => tables.apply(change, now, [])), (results) => results.some(({ ok }) => ok));
+    return this.#write((now) => changes.map((change) => tables.work(change, now, [])), (results) => results.some(({ ok }) => ok));
   }
 
   async claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {

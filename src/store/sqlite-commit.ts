@@ -9,7 +9,7 @@ import { compareBy } from "./compare.ts";
 import { isBadData, type Driver, type Statement } from "./sqlite-driver.ts";
 import { checkIs, deleteRecord, findUnique, forget, getRecord, type Ids, keepNextId, listRecords, newTable, putRecord, setFields, type Table, type Taken, type Tally } from "./sqlite-table.ts";
 import type { Present } from "./sql.ts";
-import type { Addition, Change, ClaimOrder, Conflict, Decide, Guard, Model, Put, Rec, Result } from "./store.ts";
+import type { Addition, Change, Claim, ClaimOrder, Conflict, Decide, Guard, Model, Put, Rec, Result } from "./store.ts";
 
 /** A connection with the tables of the model. */
 export type Session = {
@@ -50,19 +50,26 @@ export function snapshot<T>({ db, verbs }: Session, read: () => T): T {
   }
 }
 
-export function runBatch(session: Session, changes: readonly Change[], now: number): Result[] {
+export function runBatch(session: Session, changes: readonly (Change | Claim)[], now: number): Result[] {
   return (
     transaction(session, () => {
       const results: Result[] = [];
       for (const change of changes) {
         const before = session.tally.writes;
-        const result = apply(session, change, now);
+        const result = work(session, change, now, apply);
         if (!result.ok && session.tally.writes !== before) return null;
         results.push(result);
       }
       return results;
-    }) ?? transaction(session, () => changes.map((change) => applyAlone(session, change, now)))!
+    }) ?? transaction(session, () => changes.map((change) => work(session, change, now, applyAlone)))!
   );
+}
+
+/** A change as it is, or what a claim decides on the records that are due at this point of the batch. */
+function work(session: Session, change: Change | Claim, now: number, one: typeof apply): Result {
+  if (!("claim" in change)) return one(session, change, now);
+  const decided = change.decide(due(session, change.claim), now);
+  return decided ? one(session, decided, now) : { ok: true, ids: [] };
 }
 
 export function runClaim(session: Session, order: ClaimOrder, decide: Decide, now: number): Result | null {

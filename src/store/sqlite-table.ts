@@ -127,7 +127,8 @@ export function keyValues(kind: Kind, key: Key): Value[] | null {
   const parts = keyParts(kind, key);
   for (let i = 0; i < parts.length; i++) {
     const part = parts[i]!;
-    if (typeof part === "string" ? kind.fields[kind.key[i]!] !== "text" || !part.isWellFormed() : kind.fields[kind.key[i]!] !== "integer") return null;
+    const type = kind.fields[kind.key[i]!];
+    if (typeof part === "string" ? type !== "text" || !part.isWellFormed() : type !== "integer" || typeof part !== "number") return null;
   }
   return parts as Value[];
 }
@@ -388,7 +389,8 @@ export function deleteRecord(table: Table, key: Key): void {
 function headOf(table: Table, group: Json): Rec | null {
   const known = table.heads.get(group);
   if (known !== undefined) return known;
-  const row = prepared(table, "head", () => sql.headText(table.kind)).get(group as Value);
+  if (typeof group !== "string" && typeof group !== "number") return null;
+  const row = prepared(table, "head", () => sql.headText(table.kind)).get(group);
   const head = row ? decode(table, row) : null;
   table.heads.set(group, head);
   return head;

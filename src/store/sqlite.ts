@@ -12,7 +12,7 @@ import { newSession, runBatch, runClaim, type Session, snapshot, tableOf } from 
 import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, schemaOf, wasCutOff } from "./sqlite-schema.ts";
 import { countRecords, countRecordsBy, getRecord, limitOf, listRecords, type Table } from "./sqlite-table.ts";
 import { indexText, tableText, type Present } from "./sql.ts";
-import type { Change, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
+import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
 
 /** How long after a change by another process the listeners are told, in ms: a burst of commits is one hint. */
 const WATCH_MS = 5;
@@ -191,7 +191,7 @@ class SqliteStore implements Store {
     return this.#read(kind, {}, (table) => countRecordsBy(table, query, by));
   }
 
-  commit(changes: readonly Change[]): Promise<Result[]> {
+  commit(changes: readonly (Change | Claim)[]): Promise<Result[]> {
     return this.#write((session) => {
       const results = changes.length > 0 ? runBatch(session, changes, this.clock.now()) : [];
       if (results.some((result) => result.ok)) this.#tell();

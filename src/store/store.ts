@@ -118,6 +118,9 @@ export type ClaimOrder = { readonly kind: string; readonly queries: readonly Que
 /** Pure, called inside the transaction: the records in order and the store's time in ms, to one change (or null for none). */
 export type Decide = (records: readonly Rec[], now: number) => Change | null;
 
+/** A claim as part of a commit: it shares the flush of the changes around it and sees those before it. Without a decision it is `ok`. */
+export type Claim = { readonly claim: ClaimOrder; readonly decide: Decide };
+
 export interface Store {
   /** The clock rules go by: the machine's, or the server's. */
   readonly clock: Clock;
@@ -129,7 +132,8 @@ export interface Store {
   /** How many records the query matches; with `by`, how many for each value of that (indexed) field. */
   count(kind: string, query?: Query): Promise<number>;
   count(kind: string, query: Query, by: string): Promise<Record<string, number>>;
-  commit(changes: readonly Change[]): Promise<Result[]>;
+  commit(changes: readonly (Change | Claim)[]): Promise<Result[]>;
+  /** A commit of one claim; null when it decided nothing. */
   claim(order: ClaimOrder, decide: Decide): Promise<Result | null>;
   /** Calls back when something may have changed, by this process or another. A hint: never a promise, never exact. */
   watch(listener: () => void): () => void;

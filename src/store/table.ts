@@ -4,12 +4,12 @@
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { keyOf, keyParts, keyText } from "./check.ts";
-import { compareBy, compareKeys, compareScalars } from "./compare.ts";
+import { compareBy, compareKeys, compareScalars, type KeyParts, keyPartsOf } from "./compare.ts";
 import { Ordered, type Probe } from "./ordered.ts";
 import type { Index, Key, Kind, Query, Rec, Scalar } from "./store.ts";
 
 /** A place that outlives the versions of a record, so that an index need not move when none of its fields changed. */
-export type Row = { rec: Rec; readonly key: readonly (string | number)[] };
+export type Row = KeyParts & { rec: Rec };
 export type IndexState = { readonly name: string; readonly index: Index; readonly order: readonly string[]; readonly rows: Ordered<Row>; readonly unique: Map<string, Row> | null };
 export type Table = { readonly kind: Kind; readonly rows: Map<string | number, Row>; readonly primary: IndexState; readonly indexes: readonly IndexState[]; readonly heads: Map<Json, Rec>; nextId: number };
 
@@ -18,7 +18,7 @@ export function newTable(kind: Kind): Table {
     const order = [...index.fields, ...kind.key.filter((field) => !index.fields.includes(field))];
     const unique = index.unique ? new Map<string, Row>() : null;
     const { fields } = index;
-    const compare = name === "" ? (a: Row, b: Row) => compareKeys(a.key, b.key) : (a: Row, b: Row) => compareBy(fields, a.rec, b.rec) || compareKeys(a.key, b.key);
+    const compare = name === "" ? (a: Row, b: Row) => compareKeys(a, b) : (a: Row, b: Row) => compareBy(fields, a.rec, b.rec) || compareKeys(a, b);
     return { name, index, order, rows: new Ordered<Row>(compare), unique };
   };
   const indexes = Object.entries(kind.indexes).map(([name, index]) => state(name, index));
@@ -69,7 +69,8 @@ export function writeRow(table: Table, id: string | number, row: Row | undefined
 
 function addRow(table: Table, id: string | number, rec: Rec): void {
   const key = keyOf(table.kind, rec);
-  const row: Row = { rec, key: typeof key === "object" ? key : [key] };
+  const { k0, k1, k2, more } = keyPartsOf(typeof key === "object" ? key : [key]);
+  const row: Row = { rec, k0, k1, k2, more };
   table.rows.set(id, row);
   table.primary.rows.insert(row);
   for (const index of table.indexes) if (belongs(index.index, rec)) enter(index, row);

@@ -7,7 +7,7 @@ import { freeze, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { checkFields, keyOf, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
 import { compareBy } from "./compare.ts";
-import type { Addition, Change, ClaimOrder, Conflict, Fields, FieldType, Guard, Key, Kind, Model, NewId, Put, Query, Rec, Result } from "./store.ts";
+import type { Addition, Change, Claim, ClaimOrder, Conflict, Fields, FieldType, Guard, Key, Kind, Model, NewId, Put, Query, Rec, Result } from "./store.ts";
 import { compact, emptyOf, idOf, indexOf, newTable, rangeOf, type Row, type Table, takenBy, valuesText, writeRow } from "./table.ts";
 
 /** One write as it came out: ids assigned, chain sealed. What a journal keeps and `replay` takes back. */
@@ -72,6 +72,13 @@ export class Tables {
   /** All records of a kind in key order. */
   all(kind: string): Rec[] {
     return this.#table(kind).primary.rows.slice(() => 0, () => -1, Infinity, false).map((row) => row.rec);
+  }
+
+  /** A change, or a claim: what it decides on the records that are due at this point of the batch. */
+  work(work: Change | Claim, now: number, effects: Effect[]): Result {
+    if (!("claim" in work)) return this.apply(work, now, effects);
+    const change = work.decide(this.due(work.claim), now);
+    return change ? this.apply(change, now, effects) : { ok: true, ids: [] };
   }
 
   /** Applies a change at `now` (ms), pushing what it wrote onto `effects`. Bad data and lost races come back as values. */

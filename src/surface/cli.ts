@@ -24,6 +24,9 @@ export async function main(argv: readonly string[], io: Io = processIo()): Promi
   }
 }
 
+/** Lines longer than this are hard to read. */
+const HELP_COLUMNS = 100;
+
 /** The whole program, or what is needed for this line of it. */
 export async function build(argv: readonly string[], io: Io, exit: (code: number) => void): Promise<Command> {
   const program = new Command("pawl")
@@ -33,15 +36,18 @@ export async function build(argv: readonly string[], io: Io, exit: (code: number
     .option("--state <path>", "the state: a .json or .db path (default: $PAWL_STATE, else the nearest .pawl/state.json)")
     .option("--json", "print one JSON document: {schema_version, kind, data}; errors too, on stderr")
     .option("--actor <name>", "who acts, for the history (default: $PAWL_ACTOR, else $USER)")
-    .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ writeOut: (text) => io.out(text), writeErr: () => undefined })
+    .addHelpCommand(new Command("help").argument("[command]").description("print help for a command").helpGroup("Shell:"))
+    .configureHelp({ showGlobalOptions: true, subcommandTerm: (command) => [[command.name(), ...command.aliases()].join("|"), ...command.registeredArguments.map(argumentTerm)].join(" ") })
+    .configureOutput({ writeOut: (text) => io.out(text), writeErr: () => undefined, getOutHelpWidth: () => Math.min(io.columns, HELP_COLUMNS) })
     .exitOverride()
     .addHelpText("after", epilogue());
   const globals = (): Globals => ({ ...(program.opts() as Omit<Globals, "json">), json: program.opts()["json"] === true });
   const shell = shellOf(io, globals, exit);
   const operations = operationsOf(wordsOf(argv)[0]);
-  if (operations === OPERATIONS) await addProcesses(program, shell);
+  const whole = operations === OPERATIONS;
+  if (whole) (await import("./run.ts")).addProcessCommands(program.commandsGroup("Run:"), shell);
   for (const operation of operations) addOperation(program, shell, operation);
+  if (whole) (await import("./completion.ts")).addCompletionCommand(program.commandsGroup("Shell:"), io);
   return program;
 }
 
@@ -65,12 +71,9 @@ function operationsOf(word: string | undefined): readonly Operation[] {
   return found.length === 0 ? OPERATIONS : found;
 }
 
-async function addProcesses(program: Command, shell: Shell): Promise<void> {
-  const [{ addProcessCommands }, { addCompletionCommand }] = await Promise.all([import("./run.ts"), import("./completion.ts")]);
-  program.commandsGroup("Run:");
-  addProcessCommands(program, shell);
-  program.commandsGroup("Shell:");
-  addCompletionCommand(program, shell.io);
+function argumentTerm({ name, required, variadic }: { name(): string; required: boolean; variadic: boolean }): string {
+  const words = variadic ? `${name()}...` : name();
+  return required ? `<${words}>` : `[${words}]`;
 }
 
 function groupOf({ name, effect }: Operation): string {

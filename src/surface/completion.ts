@@ -1,55 +1,61 @@
-// `pawl completion SHELL`: prints the script that completes commands, flags and statuses in bash, zsh and fish.
-import type { Command } from "commander";
+// `pawl completion SHELL` prints a script for the shell; the script asks `pawl completion complete -- WORDS` for each press of
+// TAB. Both are the work of @bomb.sh/tab, which is told about every command, flag and choice of the program.
+import type { Command, Option } from "commander";
 import { PawlError } from "../base/errors.ts";
 import type { Io } from "./io.ts";
 
-const SHELLS = ["bash", "zsh", "fish"] as const;
+const SHELLS = ["bash", "zsh", "fish", "powershell"];
 
-/** The words after which the shell asks for completions: `pawl complete -- …` is taken by a verb, so it has its own name. */
+const EXAMPLES = `
+Examples:
+  echo 'source <(pawl completion bash)' >> ~/.bashrc
+  echo 'source <(pawl completion zsh)' >> ~/.zshrc
+  pawl completion fish > ~/.config/fish/completions/pawl.fish`;
+
 export function addCompletionCommand(program: Command, io: Io): void {
   program
-    .command("completion <shell>")
-    .description("Print a completion script for bash, zsh or fish")
-    .addHelpText("after", "\nExamples:\n  eval \"$(pawl completion bash)\"\n  pawl completion fish > ~/.config/fish/completions/pawl.fish")
-    .action((shell: string) => {
-      if (!(SHELLS as readonly string[]).includes(shell)) throw new PawlError("usage", `There is no completion for ${shell}.`, { next: `Use one of: ${SHELLS.join(", ")}.` });
-      io.out(scriptOf(shell as (typeof SHELLS)[number], program));
+    .command("completion <shell> [words...]")
+    .usage(SHELLS.join("|"))
+    .description("Print a completion script for bash, zsh, fish or powershell")
+    .addHelpText("after", EXAMPLES)
+    .action(async (shell: string, words: string[]) => {
+      if (!SHELLS.includes(shell) && shell !== "complete") throw new PawlError("usage", `There is no completion for ${shell}.`, { next: `Use one of: ${SHELLS.join(", ")}.` });
+      const { RootCommand } = await import("@bomb.sh/tab");
+      const root = describe(program, new RootCommand());
+      printing(io, () => (shell === "complete" ? root.parse([...words]) : root.setup("pawl", "pawl completion", shell)));
     });
 }
 
-type Entry = { readonly path: string; readonly words: readonly string[] };
+type Root = InstanceType<(typeof import("@bomb.sh/tab"))["RootCommand"]>;
 
-function entriesOf(program: Command): Entry[] {
-  const flags = (command: Command) => [...command.options, ...program.options].flatMap((option) => (option.long ? [option.long] : []));
-  const walk = (command: Command, path: string): Entry[] => [
-    { path, words: [...command.commands.map((child) => child.name()), ...(path === "" ? program.options.flatMap((o) => (o.long ? [o.long] : [])) : flags(command))] },
-    ...command.commands.flatMap((child) => walk(child, `${path} ${child.name()}`.trim())),
-  ];
-  return walk(program, "");
+function describe(program: Command, root: Root): Root {
+  for (const option of program.options) describeOption(root, option);
+  const walk = (command: Command, path: string): void => {
+    const described = root.command(path, command.description());
+    for (const option of [...command.options, ...program.options]) describeOption(described, option);
+    for (const argument of command.registeredArguments) {
+      const choices = command.name() === "completion" ? SHELLS : [];
+      described.argument(argument.name(), (complete) => choices.forEach((choice) => complete(choice, "")), argument.variadic);
+    }
+    for (const child of command.commands) walk(child, `${path} ${child.name()}`);
+  };
+  for (const command of program.commands) walk(command, command.name());
+  return root;
 }
 
-function scriptOf(shell: (typeof SHELLS)[number], program: Command): string {
-  const entries = entriesOf(program);
-  if (shell === "fish") {
-    return `${entries
-      .filter((entry) => entry.path === "" || !entry.path.includes(" "))
-      .flatMap((entry) => entry.words.map((word) => `complete -c pawl ${entry.path === "" ? "-n __fish_use_subcommand" : `-n '__fish_seen_subcommand_from ${entry.path}'`} ${word.startsWith("--") ? `-l ${word.slice(2)}` : `-a ${word} -f`}`))
-      .join("\n")}\n`;
+function describeOption(command: ReturnType<Root["command"]>, option: Option): void {
+  const name = option.long!.slice(2);
+  if (!option.required && !option.optional) command.option(name, option.description);
+  else command.option(name, option.description, (complete) => (option.argChoices ?? []).forEach((choice) => complete(choice, "")));
+}
+
+/** Tab prints by console.log. */
+function printing(io: Io, run: () => void): void {
+  const { log } = console;
+  console.log = (text: string) => io.out(`${text}\n`);
+  try {
+    run();
+  } finally {
+    console.log = log;
   }
-  const cases = entries.filter((entry) => entry.path !== "").map((entry) => `    "${entry.path}") words="${entry.words.join(" ")}";;`).reverse().join("\n");
-  const body = `_pawl() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" path="" words="${entries[0]!.words.join(" ")}" i
-  for ((i = 1; i < COMP_CWORD; i++)); do case "\${COMP_WORDS[i]}" in -*) ;; *) path="\${path:+$path }\${COMP_WORDS[i]}";; esac; done
-  path="$(echo "$path" | cut -d' ' -f1-2)"
-  case "$path" in
-${cases}
-    *) path="\${path%% *}"; case "$path" in
-${cases}
-    esac;;
-  esac
-  COMPREPLY=($(compgen -W "$words" -f -- "$current"))
-}
-complete -F _pawl pawl
-`;
-  return shell === "zsh" ? `autoload -U +X bashcompinit && bashcompinit\n${body}` : body;
 }

@@ -1,36 +1,44 @@
 // What an operation gave, as text for people: one function for each output kind. Stored text is escaped before it is
 // printed; nothing here is meant to be parsed (that is what --json is for).
+import { createColors } from "picocolors";
 import { parseIso } from "../base/clock.ts";
 import { formatDuration } from "../base/duration.ts";
 import type { Json } from "../base/json.ts";
 import type { BatchSummary } from "../core/batch.ts";
 import { progressLine } from "../core/progress.ts";
-import type { Batch, Decision, Output, Step, Task, Transition } from "../core/records.ts";
+import { STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "../core/records.ts";
 import type { StatusReport } from "../core/status.ts";
 import type { Why } from "../core/why.ts";
+import { shellQuote } from "../core/words.ts";
 import { escapeText, oneLine } from "./escape.ts";
 import type { Io } from "./io.ts";
 import { renderReport } from "./report.ts";
-import { table } from "./table.ts";
+import { table, type Cell } from "./table.ts";
 
-export type Page = { readonly io: Pick<Io, "tty" | "color" | "columns">; readonly now: number };
+export type Page = {
+  readonly io: Pick<Io, "tty" | "color" | "columns">;
+  readonly now: number;
+  /** How many records a list was limited to; null when it is whole. */
+  readonly limit?: number | null;
+};
 
-export const GLYPHS: { readonly [status: string]: string } = { pending: "○", in_progress: "◐", waiting: "⏸", review: "◑", completed: "✓", failed: "✗", cancelled: "⊘" };
+const GLYPHS: { readonly [status in Status]: string } = { pending: "○", in_progress: "◐", waiting: "◇", review: "◑", completed: "✓", failed: "✗", cancelled: "–" };
+const COLORS = { pending: null, in_progress: "cyan", waiting: "yellow", review: "magenta", completed: "green", failed: "red", cancelled: "dim" } as const satisfies { [status in Status]: string | null };
 
 const RENDERERS: { readonly [output: string]: (data: never, page: Page) => string } = {
-  task: (task: Task & { reset?: number }) => (task.reset === undefined ? `${taskLine(task)}\n` : `${task.reset} tasks reset\n`),
+  task: taskBlock,
+  reset: ({ reset, task }: { reset: number; task: Task | null }, page: Page) => (task ? taskBlock(task, page) : `${counted(reset, "task")} reset\n`),
   "task-list": taskList,
   "task-detail": taskDetail,
-  status,
+  status: statusPage,
   history,
-  why,
-  decision: (decision: Decision) => `Decision ${decision.id}: ${decision.status}${decision.answer && decision.status === "answered" ? ` (${escapeText(decision.answer)})` : ""}\n`,
+  why: whyPage,
+  decision: decisionLine,
   "decision-list": decisionList,
-  claim: (claim: { task: Task; token: string } | null) => (claim ? `${taskLine(claim.task)}\ntoken: ${claim.token}\nGive it back with: pawl complete ${claim.task.id} --token ${claim.token} --result …\n` : "Nothing is due.\n"),
-  batch: batchDetail,
-  "batch-list": (batches: Batch[], page: Page) => (batches.length === 0 ? "No batches.\n" : table(page.io, ["id", "list", "made"], batches.map((b) => [b.id, b.source ?? "", b.created_at]))),
-  import: ({ batch, report }: { batch: Batch; report: { added: number; known: number; gone: number } }) =>
-    `${batch.id}: ${report.added} added, ${report.known} known already${report.gone > 0 ? `, ${report.gone} no longer in the list` : ""}\n`,
+  claim: claimed,
+  batch: batchPage,
+  "batch-list": batchList,
+  import: imported,
   report: renderReport,
 };
 
@@ -40,99 +48,203 @@ export function render(output: string, data: unknown, page: Page): string {
   return renderer ? renderer(data as never, page) : `${escapeText(JSON.stringify(data, null, 2))}\n`;
 }
 
-function taskLine(task: Task): string {
-  return `${GLYPHS[task.status]} task ${task.id} ${task.status}: ${oneLine(task.description, 100)}`;
+/* ---------- small parts ---------- */
+
+function counted(n: number, noun: string): string {
+  return `${n} ${noun}${n === 1 ? "" : "s"}`;
 }
 
-function taskList(tasks: readonly Task[], { io }: Page): string {
+function painted({ io }: Page, status: Status): (text: string) => string {
+  const color = COLORS[status];
+  return color === null ? (text) => text : createColors(io.color)[color];
+}
+
+function dim({ io }: Page): (text: string) => string {
+  return createColors(io.color).dim;
+}
+
+/** A time; on a terminal with how long ago it was, or how long it will be. */
+function when(at: string, { io, now }: Page): string {
+  if (!io.tty) return at;
+  const ms = now - parseIso(at);
+  return `${at} (${ms >= 0 ? `${formatDuration(ms)} ago` : `in ${formatDuration(-ms)}`})`;
+}
+
+/** A stored value: a text as it stands, anything else as JSON; further lines under the first. */
+function valueOf(json: Json, indent: string): string {
+  const text = escapeText(typeof json === "string" ? json : JSON.stringify(json, null, 2)).trimEnd();
+  return text.includes("\n") ? `\n${text.replaceAll(/^/gm, indent)}` : ` ${text}`;
+}
+
+/* ---------- tasks ---------- */
+
+function taskLine(task: Task, page: Page): string {
+  const paint = painted(page, task.status);
+  return `${paint(GLYPHS[task.status])} task ${task.id} ${paint(stateOf(task))}: ${oneLine(task.description, page.io.tty ? Math.max(page.io.columns - 30, 40) : 500)}\n`;
+}
+
+/** Its status and, for what is not due, why not. */
+function stateOf(task: Task): string {
+  return task.status === "pending" && !task.ready ? `pending (${task.run_at ? "later" : "blocked"})` : task.status;
+}
+
+/** A task something was just done to: the line, and what a person would ask next. */
+function taskBlock(task: Task, page: Page): string {
+  const error = task.error && (task.status === "failed" || task.status === "pending") ? `  error:${valueOf(task.error.message, "    ")}\n` : "";
+  const later = task.run_at && task.status === "pending" ? `  runs at: ${when(task.run_at, page)}\n` : "";
+  return `${taskLine(task, page)}${error}${later}`;
+}
+
+function claimed(claim: { task: Task; token: string } | null, page: Page): string {
+  if (!claim) return "Nothing is due.\n";
+  const { task, token } = claim;
+  const until = task.lease_expires_at ? `\n  held until: ${when(task.lease_expires_at, page)}` : "";
+  return `${taskLine(task, page)}  token: ${token}${until}\n  next: pawl complete ${task.id} --token ${token} --result "…"\n`;
+}
+
+function taskList(tasks: readonly Task[], page: Page): string {
   if (tasks.length === 0) return "No tasks.\n";
   const priorities = tasks.some((task) => task.priority !== 5);
-  const rows = tasks.map((task) => [String(task.id), `${GLYPHS[task.status]} ${task.status}${task.status === "pending" && !task.ready ? (task.run_at ? " (later)" : " (blocked)") : ""}`, `${task.attempts}/${task.max_attempts}`, ...(priorities ? [String(task.priority)] : []), task.description]);
-  const text = table(io, ["id", "status", "tries", ...(priorities ? ["prio"] : []), "task"], rows);
-  return tasks.length % 100 === 0 ? `${text}${tasks.length} shown; more may follow: pawl list --after ${tasks.at(-1)!.id}\n` : text;
+  const rows = tasks.map((task): (Cell | string)[] => [
+    String(task.id), { text: `${GLYPHS[task.status]} ${stateOf(task)}`, paint: painted(page, task.status) }, `${task.attempts}/${task.max_attempts}`,
+    ...(priorities ? [String(task.priority)] : []), task.description,
+  ]);
+  const text = table(page.io, ["id", "status", "tries", ...(priorities ? ["priority"] : []), "task"], rows);
+  if (!page.limit || tasks.length < page.limit) return text;
+  return `${text}The first ${tasks.length}; there may be more: pawl list --after ${tasks.at(-1)!.id}, or --limit ${page.limit * 10}\n`;
 }
 
-function value(json: Json): string {
-  return escapeText(typeof json === "string" ? json : JSON.stringify(json));
-}
+/** Fields of every task that say nothing about this one. */
+const HIDDEN = new Set(["id", "description", "status", "ready", "continues", "has_dependents", "revision", "fence", "max_attempts"]);
+const DEFAULTS: { readonly [field: string]: Json } = { queue: "default", priority: 5, takeovers: 0, reviews: 0, round: 1 };
 
 function taskDetail({ task, steps, outputs }: { task: Task; steps: readonly Step[]; outputs?: readonly Output[] }, page: Page): string {
-  const lines = [taskLine(task)];
-  const hidden = new Set(["id", "description", "status", "ready", "continues", "has_dependents", "revision", "fence"]);
-  const defaults: { [field: string]: Json } = { queue: "default", priority: 5, takeovers: 0, reviews: 0, round: 1 };
-  for (const [field, stored] of Object.entries(task) as [string, Json][]) {
-    if (hidden.has(field) || stored === null || stored === defaults[field] || (Array.isArray(stored) && stored.length === 0)) continue;
-    lines.push(`  ${field}: ${field === "error" ? value((stored as { message: string }).message) : indented(value(stored))}`);
+  const lines = [`${painted(page, task.status)(GLYPHS[task.status])} task ${task.id} ${painted(page, task.status)(stateOf(task))}`, `  description:${valueOf(task.description, "    ")}`];
+  for (const [field, value] of Object.entries(task) as [string, Json][]) {
+    if (HIDDEN.has(field) || value === null || value === DEFAULTS[field] || (Array.isArray(value) && value.length === 0)) continue;
+    lines.push(`  ${escapeText(field)}:${shownField(field, value, task, page)}`);
   }
-  if (steps.length > 0) {
-    lines.push("  steps:");
-    for (const step of steps) lines.push(`    ${step.status === "completed" ? "✓" : step.status === "failed" ? "✗" : "?"} ${escapeText(step.key)}${step.round > 1 ? ` (round ${step.round})` : ""} ${took(step)} ${step.error ? value(step.error.message) : oneLine(JSON.stringify(step.output), Math.max(page.io.columns - 40, 20))}`);
-  }
-  for (const output of outputs ?? []) lines.push(...outputLines(output));
+  if (steps.length > 0) lines.push("  steps:", ...steps.map((step) => `    ${stepLine(step, task, page)}`));
+  for (const output of outputs ?? []) lines.push(...outputLines(output, page));
+  if (outputs?.length === 0) lines.push("  no command has written anything");
   return `${lines.join("\n")}\n`;
 }
 
-function took(step: Step): string {
-  return step.ended_at === null ? "" : formatDuration(parseIso(step.ended_at) - parseIso(step.started_at));
+function shownField(field: string, value: Json, task: Task, page: Page): string {
+  if (field === "attempts") return ` ${task.attempts} of ${task.max_attempts}`;
+  if (field === "error") return valueOf(task.error!.message, "    ");
+  if (field === "timeout_ms") return ` ${formatDuration(value as number)}`;
+  if (Array.isArray(value) && value.every((item) => typeof item !== "object")) return ` ${escapeText(value.join(", "))}`;
+  if (field.endsWith("_at") && typeof value === "string") return ` ${when(escapeText(value), page)}`;
+  return valueOf(value, "    ");
 }
 
-function indented(text: string): string {
-  return text.includes("\n") ? `\n${text.split("\n").map((line) => `    ${line}`).join("\n")}` : text;
+const STEP_GLYPHS = { completed: "✓", failed: "✗", started: "?" } as const;
+
+function stepLine(step: Step, task: Task, page: Page): string {
+  const took = step.ended_at === null ? "started, outcome not recorded" : formatDuration(Math.max(parseIso(step.ended_at) - parseIso(step.started_at), 0));
+  const told = step.error ? step.error.message : step.output === null ? "" : typeof step.output === "string" ? step.output : JSON.stringify(step.output);
+  const round = step.round === task.round ? "" : ` round ${step.round}`;
+  const head = `${STEP_GLYPHS[step.status]} ${oneLine(step.key, 60)}${round} (${took})`;
+  return told === "" ? head : `${head}: ${oneLine(told, Math.max(page.io.columns - head.length - 6, 40))}`;
 }
 
-function outputLines(output: Output): string[] {
-  const how = output.exit_code === null ? `ended by ${output.signal}` : `exit code ${output.exit_code}`;
-  const parts = [output.stderr && `stderr:${indented(`\n${output.stderr.trimEnd()}`)}`, output.stdout && `stdout:${indented(`\n${output.stdout.trimEnd()}`)}`, output.details && `details: ${JSON.stringify(output.details)}`];
-  return [`  ${output.part} at ${output.at}: ${escapeText(output.command)} (${how})`, ...parts.filter((part): part is string => typeof part === "string" && part !== "").map((part) => `    ${escapeText(part)}`)];
+function outputLines(output: Output, page: Page): string[] {
+  const how = output.exit_code === null ? `ended by ${output.signal ?? "a signal"}` : `exit code ${output.exit_code}`;
+  const parts: [string, Json][] = [["stderr", output.stderr], ["stdout", output.stdout], ["details", output.details]];
+  return [`  ${output.part} ${when(output.at, page)}: ${oneLine(output.command, 200)} (${how})`, ...parts.filter(([, value]) => value !== null && value !== "").map(([name, value]) => `    ${name}:${valueOf(value, "      ")}`)];
 }
 
-function counts(summary: BatchSummary): string {
-  const shown = (["pending", "in_progress", "waiting", "review", "completed", "failed", "cancelled"] as const).filter((status) => summary[status] > 0);
-  return shown.map((status) => `${GLYPHS[status]} ${summary[status]} ${status}`).join("  ");
+/* ---------- where everything stands ---------- */
+
+function countsOf(summary: BatchSummary, page: Page): string {
+  return STATUSES.filter((status) => summary[status] > 0).map((status) => painted(page, status)(`${GLYPHS[status]} ${summary[status]} ${status}`)).join("  ");
 }
 
-function status(report: StatusReport): string {
+function statusPage(report: StatusReport, page: Page): string {
   const { tasks } = report;
-  const lines = [escapeText(report.state), progressLine(tasks.completed, tasks.total)];
-  if (tasks.total > 0) lines.push(counts(tasks));
-  if (tasks.blocked > 0) lines.push(`${tasks.blocked} of the pending are blocked by others`);
-  for (const batch of report.batches) lines.push(`${batch.id}${batch.source ? ` (${escapeText(batch.source)})` : ""}: ${progressLine(batch.summary.completed, batch.summary.total).replace("Progress: ", "")}; go on: pawl run --resume ${batch.id}`);
-  if (report.decisions > 0) lines.push(`${report.decisions} ${report.decisions === 1 ? "decision waits" : "decisions wait"} for you: pawl inbox`);
-  for (const worker of report.workers) lines.push(`worker ${escapeText(worker.label)} (pid ${worker.pid}) since ${worker.started_at}`);
+  const lines = [`State: ${escapeText(report.state)}`, progressLine(tasks.completed, tasks.total)];
+  if (tasks.total > 0) lines.push(countsOf(tasks, page));
+  if (tasks.blocked > 0) lines.push(`${tasks.blocked} of the pending ${tasks.blocked === 1 ? "is" : "are"} blocked by others`);
+  for (const { id, source, summary } of report.batches) {
+    lines.push("", `${id}${source ? ` (${escapeText(source)})` : ""}: ${summary.completed}/${summary.total} completed (${summary.progress_percent}%)`, `  ${countsOf(summary, page)}`, `  next: pawl run --resume ${id}`);
+  }
+  if (report.decisions > 0) lines.push("", `${counted(report.decisions, "decision")} ${report.decisions === 1 ? "waits" : "wait"} for you: pawl inbox`);
+  if (report.workers.length > 0) lines.push("", "Workers:", ...report.workers.map((worker) => `  ${oneLine(worker.label, 40)} (pid ${worker.pid} on ${oneLine(worker.host, 40)}) since ${when(worker.started_at, page)}`));
   return `${lines.join("\n")}\n`;
 }
 
-function history({ transitions, broken_at }: { transitions: readonly Transition[]; broken_at: number | null }, { io }: Page): string {
-  const rows = transitions.map((t) => [t.at, t.actor, t.event, t.from_status === t.to_status ? (t.to_status ?? "") : `${t.from_status ?? "·"} → ${t.to_status ?? "·"}`, t.reason ?? ""]);
-  return `${table(io, ["at", "actor", "event", "status", "reason"], rows)}${broken_at === null ? "" : `The chain is broken at entry ${broken_at}: it or one before it was altered.\n`}`;
+function history({ transitions, broken_at }: { transitions: readonly Transition[]; broken_at: number | null }, page: Page): string {
+  const rows = transitions.map((t) => [String(t.seq), when(t.at, page), t.actor, t.event, t.from_status === t.to_status ? (t.to_status ?? "") : `${t.from_status ?? "·"} → ${t.to_status ?? "·"}`, t.reason ?? ""]);
+  const text = table(page.io, ["no", "at", "actor", "event", "status", "reason"], rows);
+  return broken_at === null ? text : `${text}${createColors(page.io.color).red(`The chain is broken at entry ${broken_at}: it, or what stood before it, is not what was recorded.`)}\n`;
 }
 
-function why(why: Why, { now }: Page): string {
-  const lines = [`Task ${why.id} is ${why.status} since ${why.since} (${formatDuration(Math.max(now - parseIso(why.since), 0))}): ${oneLine(why.description, 80)}`, escapeText(why.summary)];
-  lines.push(`Attempts: ${why.attempts.made} of ${why.attempts.max}${why.attempts.round > 1 ? `, round ${why.attempts.round}` : ""}`);
-  for (const end of why.tries) lines.push(`  ${end.at} ${end.event}${end.reason ? `: ${oneLine(end.reason, 120)}` : ""}`);
-  if (why.feedback) lines.push(`Feedback: ${escapeText(why.feedback)}`);
+function whyPage(why: Why, page: Page): string {
+  const { attempts, resume } = why;
+  const lines = [`${painted(page, why.status as Status)(GLYPHS[why.status as Status])} task ${why.id}: ${oneLine(why.description, 80)}`, escapeText(why.summary)];
+  lines.push(`Since: ${when(why.since, page)}`);
+  lines.push(`Attempts: ${attempts.made} of ${attempts.max}${attempts.round > 1 ? `, round ${attempts.round}` : ""}${attempts.takeovers > 0 ? `, ${counted(attempts.takeovers, "takeover")}` : ""}`);
+  for (const end of why.tries) lines.push(`  ${when(end.at, page)} ${end.event}${end.reason ? `: ${oneLine(end.reason, 200)}` : ""}`);
+  if (why.feedback) lines.push(`Feedback:${valueOf(why.feedback, "  ")}`);
   for (const blocker of why.blockers) lines.push(`Blocked by task ${blocker.id} (${blocker.status})`);
-  const { skip, check, redo } = why.resume;
-  if (skip.length > 0) lines.push(`A resume skips: ${skip.map(escapeText).join(", ")}`);
-  if (check.length > 0) lines.push(`A resume checks or asks about: ${check.map(escapeText).join(", ")}`);
-  if (redo.length > 0) lines.push(`A resume runs again: ${redo.map(escapeText).join(", ")}`);
+  for (const decision of why.decisions) lines.push(`Decision ${decision.id} since ${when(decision.since, page)}: ${oneLine(decision.question, 200)}`);
+  if (why.owner) lines.push(`Owner: ${oneLine(why.owner.label ?? why.owner.worker, 60)}${why.owner.pid === null ? "" : ` (pid ${why.owner.pid})`}${why.owner.lease_expires_at ? `, lease until ${when(why.owner.lease_expires_at, page)}` : ""}`);
+  const plan: [string, readonly string[]][] = [["skips", resume.skip], ["checks or asks about", resume.check], ["runs again", resume.redo]];
+  for (const [does, keys] of plan) if (keys.length > 0) lines.push(`A resume ${does}: ${escapeText(keys.join(", "))}`);
   return `${lines.join("\n")}\nNext: ${escapeText(why.next)}\n`;
 }
 
-function decisionList(decisions: readonly Decision[]): string {
-  if (decisions.length === 0) return "Nothing waits for you.\n";
-  return decisions
-    .map((decision) => {
-      const options = Object.entries((decision.options ?? {}) as { [answer: string]: string });
-      const how = decision.kind === "approval" || decision.kind === "review" ? `pawl approve ${decision.id} | pawl deny ${decision.id} --reason "…"` : `pawl answer ${decision.id} ${options.length > 0 ? options.map(([name]) => name).join("|") : '"…"'}`;
-      const details = decision.details === null ? "" : `\n  ${value(decision.details)}`;
-      return `${decision.id}  ${escapeText(decision.question)}${details}${options.map(([name, does]) => `\n  ${name}: ${does}`).join("")}\n  since ${decision.created_at}; ${how}\n`;
-    })
-    .join("\n");
+/* ---------- decisions ---------- */
+
+function decisionLine(decision: Decision): string {
+  const answer = decision.status === "answered" && decision.answer !== null ? `: ${oneLine(decision.answer, 200)}` : "";
+  return `Decision ${decision.id} ${decision.status}${answer}${decision.task_id === null ? "" : `; see: pawl why ${decision.task_id}`}\n`;
 }
 
-function batchDetail({ batch, summary, items }: { batch: Batch; summary: BatchSummary; items: readonly { position: number; name: string; task_id: number; status: string }[] }, page: Page): string {
-  const remembered = (["executor", "verifier", "limits"] as const).filter((field) => batch[field] !== null).map((field) => `${field}: ${value(batch[field])}`);
-  return `${batch.id}${batch.source ? ` from ${escapeText(batch.source)}` : ""}, made ${batch.created_at}\n${progressLine(summary.completed, summary.total)}\n${counts(summary)}\n${remembered.map((line) => `${line}\n`).join("")}${table(page.io, ["no", "task", "status", "item"], items.map((item) => [String(item.position), String(item.task_id), `${GLYPHS[item.status]} ${item.status}`, item.name]))}`;
+/** Everything a person needs to decide: the question, exactly what it is about, what each answer does. */
+function decisionList(decisions: readonly Decision[], page: Page): string {
+  if (decisions.length === 0) return "Nothing waits for you.\n";
+  return decisions.map((decision) => decisionBlock(decision, page)).join("\n");
+}
+
+function decisionBlock(decision: Decision, page: Page): string {
+  const options = Object.entries((decision.options ?? {}) as { [answer: string]: string });
+  const yesNo = decision.kind === "approval" || decision.kind === "review";
+  const lines = [`${createColors(page.io.color).yellow(decision.id)}  ${escapeText(decision.question)}`];
+  lines.push(`  ${decision.kind} by ${escapeText(decision.asked_by)}${decision.task_id === null ? "" : ` for task ${decision.task_id}`}, since ${when(decision.created_at, page)}${decision.expires_at ? `, expires ${when(decision.expires_at, page)}` : ""}`);
+  if (decision.details !== null) lines.push(`  details:${valueOf(decision.details, "    ")}`);
+  if (yesNo) lines.push(`  pawl approve ${decision.id}${does(options, "approve")}`, `  pawl deny ${decision.id} --reason "…"${does(options, "deny")}`);
+  else if (options.length === 0) lines.push(`  pawl answer ${decision.id} "…"`);
+  else for (const [name] of options) lines.push(`  pawl answer ${decision.id} ${escapeText(name)}${does(options, name)}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function does(options: readonly (readonly [string, string])[], name: string): string {
+  const text = options.find(([option]) => option === name)?.[1];
+  return text ? `   ${escapeText(text)}` : "";
+}
+
+/* ---------- batches ---------- */
+
+function batchList(batches: readonly Batch[], page: Page): string {
+  if (batches.length === 0) return "No batches.\n";
+  return table(page.io, ["id", "made", "list"], batches.map((batch) => [batch.id, when(batch.created_at, page), batch.source ?? ""]));
+}
+
+type Item = { readonly position: number; readonly name: string; readonly task_id: number; readonly status: Status };
+
+function batchPage({ batch, summary, items }: { batch: Batch; summary: BatchSummary; items: readonly Item[] }, page: Page): string {
+  const lines = [`${batch.id}${batch.source ? ` from ${escapeText(batch.source)}` : ""}, made ${when(batch.created_at, page)}`, progressLine(summary.completed, summary.total)];
+  if (summary.total > 0) lines.push(countsOf(summary, page));
+  for (const field of ["executor", "verifier", "limits"] as const) if (batch[field] !== null) lines.push(`${dim(page)(`${field}:`)} ${escapeText(JSON.stringify(batch[field]))}`);
+  const rows = items.map((item): (Cell | string)[] => [String(item.position), String(item.task_id), { text: `${GLYPHS[item.status]} ${item.status}`, paint: painted(page, item.status) }, item.name]);
+  return `${lines.join("\n")}\n${rows.length === 0 ? "" : table(page.io, ["no", "task", "status", "item"], rows)}`;
+}
+
+function imported({ batch, report, created }: { batch: Batch; report: { added: number; known: number; gone: number; back: number }; created: boolean }): string {
+  const parts = [`${report.added} added`, `${report.known} known already`];
+  if (report.gone > 0) parts.push(`${report.gone} no longer in the list (kept)`);
+  if (report.back > 0) parts.push(`${report.back} in the list again`);
+  return `${batch.id}${created ? " made" : ""}: ${parts.join(", ")}\n  next: pawl run ${batch.source ? escapeText(shellQuote(batch.source)) : `--resume ${batch.id}`} --exec "…"\n`;
 }

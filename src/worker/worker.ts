@@ -197,8 +197,10 @@ export class Worker {
   }
 
   async #pump(): Promise<void> {
-    // Tasks end together, when the flush they share is done: one turn later one claim fills all their places.
-    await new Promise((resolve) => setImmediate(resolve));
+    // Tasks end together, when the flush they share is done: once they have all said so one claim fills all their places,
+    // and it is still in time for the next flush.
+    await Promise.resolve();
+    await Promise.resolve();
     // Only those who asked before this look at the state may be told what it found.
     const asked = this.#idleWaiters.splice(0);
     const { clock, committer } = this.#home;

@@ -5,7 +5,7 @@ import { type Clock, iso } from "../../base/clock.ts";
 import { messageOf, PawlError } from "../../base/errors.ts";
 import { codeOf, type FileSystem, nodeFs } from "../../base/fs.ts";
 import { Turn } from "../../base/lock.ts";
-import type { Change, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "../store.ts";
+import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "../store.ts";
 import { type Effect, Tables } from "../tables.ts";
 import { checkpointDue, emptyReplica, pruneCheckpoints, type Replica, writeCheckpoint } from "./checkpoint.ts";
 import type { Body, Journal, Line } from "./journal.ts";
@@ -112,11 +112,11 @@ class JsonStore implements Store {
     return by === undefined ? tables.count(kind, query) : tables.countBy(kind, query, by);
   }
 
-  async commit(changes: readonly Change[]): Promise<Result[]> {
+  async commit(changes: readonly (Change | Claim)[]): Promise<Result[]> {
     return this.#locked(() => {
       const now = this.clock.now();
       const effects: Effect[] = [];
-      return this.#keeping(now, effects, (tables) => changes.map((change) => tables.apply(change, now, effects)));
+      return this.#keeping(now, effects, (tables) => changes.map((change) => tables.work(change, now, effects)));
     });
   }
 
