@@ -21,7 +21,7 @@ import {
   addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
   type Settling, type TaskEdit, type TaskFilter,
 } from "./core/tasks.ts";
-import { formatToken } from "./core/token.ts";
+import { formatToken, parseToken, type Token } from "./core/token.ts";
 import { renderView } from "./core/view.ts";
 import { openJson } from "./store/json/json.ts";
 import { openMemory } from "./store/memory.ts";
@@ -84,6 +84,9 @@ export function isSqlite(path: string): boolean {
 /** A claimed task and the token that lets its holder complete, fail or release it. */
 export type Claim = { readonly task: Task; readonly token: string };
 
+/** How a task is settled: by the holder of a claim, with its token, or by anybody else. */
+export type SettleOptions = { readonly actor?: string; readonly token?: string | Token | undefined };
+
 export type WorkOptions = Omit<WorkerOptions, "executor" | "verifier" | "lanes"> & {
   readonly execute: Execute;
   readonly verify?: Verify;
@@ -124,9 +127,9 @@ export class State {
     count: (): Promise<Record<Status, number>> => this.committer.store.count("task", { index: "status" }, "status") as Promise<Record<Status, number>>,
     /** Claims the next due task for a caller that runs it itself; held for `leaseMs` (default an hour), null when nothing is due. */
     claim: (options: { leaseMs?: number; queue?: string; batch?: string; actor?: string } = {}): Promise<Claim | null> => this.#claim(options),
-    complete: (ref: number | string, result: unknown, options: Partial<Settling> = {}): Promise<Task> => completeTask(this.committer, ref, result, { actor: this.actor, ...options }),
-    fail: (ref: number | string, reason: string, options: Partial<Settling> & { permanent?: boolean } = {}): Promise<Task> => failTask(this.committer, ref, reason, { actor: this.actor, ...options }),
-    release: (ref: number | string, options: Partial<Settling> & { force?: boolean; reason?: string } = {}): Promise<Task> => releaseTask(this.committer, ref, { actor: this.actor, ...options }),
+    complete: (ref: number | string, result: unknown, options: SettleOptions = {}): Promise<Task> => completeTask(this.committer, ref, result, this.#settling(options)),
+    fail: (ref: number | string, reason: string, options: SettleOptions & { permanent?: boolean } = {}): Promise<Task> => failTask(this.committer, ref, reason, this.#settling(options)),
+    release: (ref: number | string, options: SettleOptions & { force?: boolean; reason?: string } = {}): Promise<Task> => releaseTask(this.committer, ref, this.#settling(options)),
     /** Failed → pending, done steps kept unless `fresh`. Past its deadline it needs a new one. */
     retry: (ref: number | string, options: { fresh?: boolean; deadline_at?: string | null; reason?: string } = {}): Promise<Task> => retryFailed(this.committer, ref, { actor: this.actor, ...options }),
     reset: (ref: number | string, options: { reason?: string } = {}): Promise<Task> => resetTask(this.committer, ref, { actor: this.actor, ...options }),
@@ -217,6 +220,10 @@ export class State {
       worker: `c-${this.random.hex(16)}`, leaseMs: options.leaseMs ?? LIMITS.heldLeaseMs, actor: options.actor ?? this.actor,
     });
     return task ? { task, token: formatToken(task) } : null;
+  }
+
+  #settling<O extends SettleOptions>({ token, ...options }: O): Settling & Omit<O, "token" | "actor"> {
+    return { actor: this.actor, ...options, token: typeof token === "string" ? parseToken(token) : token };
   }
 
   #batch(id: string): BatchHandle {

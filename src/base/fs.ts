@@ -1,7 +1,7 @@
 // The disk, as something passed in: the few synchronous calls a durable store makes, so that a simulated disk can stand
 // behind it. Also the atomic write and the file lock that users get. Invariant: a path shows its old content or the whole
 // new one, whatever happens in between, and success means it is on the disk.
-import { closeSync, constants, fchmodSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, unlinkSync, watch, writeSync } from "node:fs";
+import { closeSync, constants, fchmodSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type Clock, systemClock } from "./clock.ts";
@@ -38,6 +38,8 @@ export type FileSystem = {
   readdir(path: string): string[] | null;
   /** Makes the names in a directory durable. Does nothing where that is not possible (Windows). */
   fsyncDir(path: string): void;
+  /** The name of the network file system a path is on, where locks and flushes cannot be relied on; null on a disk. */
+  networkName(path: string): string | null;
   /** Calls back when something in the directory changes, as well as it can. */
   watch(directory: string, listener: () => void): () => void;
 };
@@ -47,6 +49,9 @@ const HOW: Record<OpenHow, number> = {
   append: constants.O_RDWR | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0),
   create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | (constants.O_NOFOLLOW ?? 0),
 };
+
+/** The numbers by which Linux calls them. */
+const NETWORK = new Map([[0x6969, "NFS"], [0x517b, "SMB"], [0xfe534d42, "SMB"], [0xff534d42, "CIFS"], [0x01021997, "9p"], [0x5346414f, "AFS"], [0x564c, "NCP"]]);
 
 export const nodeFs: FileSystem = {
   open: (path, how, mode = 0o600) => openSync(path, HOW[how], mode),
@@ -74,6 +79,7 @@ export const nodeFs: FileSystem = {
       closeSync(fd);
     }
   },
+  networkName: (path) => NETWORK.get(statfsSync(path).type) ?? null,
   watch(directory, listener) {
     const watcher = watch(directory, { persistent: false }, () => listener());
     watcher.on("error", () => watcher.close());

@@ -7,7 +7,7 @@ import type { Conflict, Fields, Put, Query } from "../store/store.ts";
 import { Committer, commitOrThrow, leaseLost, listAll, notFound, settle } from "./committer.ts";
 import { deriveReady, dependentsOf, followChange, refuseCycle, shouldBeReady } from "./dependency.ts";
 import { addTask, checkDescription, checkTaskFields, markDependencies, type NewTask } from "./new-task.ts";
-import { type Decision, type Failure, type Status, type Step, type Task, type Wait } from "./records.ts";
+import { STATUSES, type Decision, type Failure, type Status, type Step, type Task, type Wait } from "./records.ts";
 import { cancel, complete, expire, fail, failAttempt, heartbeat, isHeld, move, pastDeadline, reject, release, reopen, reset, retryTask, submit, withdraw, type Outcome } from "./task.ts";
 import type { Token } from "./token.ts";
 
@@ -33,14 +33,17 @@ export type TaskFilter = { readonly status?: Status; readonly batch_id?: string;
 /** Tasks by id, at most `limit` (default and most: LIMITS.listRecords), after the id `after`. */
 export async function listTasks(committer: Committer, filter: TaskFilter = {}): Promise<Task[]> {
   if (filter.tag !== undefined) return listTagged(committer, filter.tag, filter);
-  const after = filter.after === undefined ? undefined : ({ id: filter.after, status: filter.status ?? null, batch_id: filter.batch_id ?? null } as const);
-  const query: Query = { ...(after ? { after } : {}), ...(filter.limit === undefined ? {} : { limit: filter.limit }) };
+  const paged = (status: Status | null, batch_id: string | null): Query => ({
+    ...(filter.after === undefined ? {} : { after: { id: filter.after, status, batch_id } }), ...(filter.limit === undefined ? {} : { limit: filter.limit }),
+  });
   if (filter.batch_id !== undefined) {
-    if (filter.status !== undefined) return tasks(committer, { ...query, index: "batch", equals: { batch_id: filter.batch_id, status: filter.status } });
-    const items = await committer.store.list("item", { index: "position", equals: { batch_id: filter.batch_id } });
-    const found = await committer.store.get("task", items.map((item) => item["task_id"] as number));
-    return (found.filter((task) => task !== null) as unknown as Task[]).filter((task) => task.id > (filter.after ?? 0)).slice(0, filter.limit ?? LIMITS.listRecords);
+    const batch_id = filter.batch_id;
+    // A page of each status, merged: the index of a batch goes by status, a page of the result goes by id.
+    const statuses = filter.status === undefined ? STATUSES : [filter.status];
+    const pages = await Promise.all(statuses.map((status) => tasks(committer, { ...paged(status, batch_id), index: "batch", equals: { batch_id, status } })));
+    return pages.flat().sort((a, b) => a.id - b.id).slice(0, filter.limit ?? LIMITS.listRecords);
   }
+  const query = paged(filter.status ?? null, null);
   return tasks(committer, filter.status === undefined ? query : { ...query, index: "status", equals: { status: filter.status } });
 }
 
@@ -58,7 +61,8 @@ async function tasks(committer: Committer, query: Query): Promise<Task[]> {
 async function listTagged(committer: Committer, tag: string, filter: TaskFilter): Promise<Task[]> {
   const edges = await committer.store.list("tag", { equals: { tag }, ...(filter.after === undefined ? {} : { after: { tag, task_id: filter.after } }) });
   const found = (await committer.store.get("task", edges.map((edge) => edge["task_id"] as number))).filter((task) => task !== null) as unknown as Task[];
-  return found.filter((task) => filter.status === undefined || task.status === filter.status).slice(0, filter.limit ?? LIMITS.listRecords);
+  const fits = (task: Task) => (filter.status === undefined || task.status === filter.status) && (filter.batch_id === undefined || task.batch_id === filter.batch_id);
+  return found.filter(fits).slice(0, filter.limit ?? LIMITS.listRecords);
 }
 
 /** Adds tasks in one flush, ids in the order of the list. A key that is taken gives the task that has it (when its description is the same). */

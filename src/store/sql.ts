@@ -139,11 +139,11 @@ export function segmentsOf(kind: Kind, index: Index, order: readonly string[], q
     const side = compareScalars(at[i]!, equals[i]!);
     if (side !== 0) return side > 0 === reverse ? [{ equals, bounds }] : [];
   }
-  return segmentsAfter(equals, bounds, at, reverse);
+  return segmentsAfter(equals, bounds, at, order.map((field) => kind.key.includes(field)), reverse);
 }
 
 /** First what agrees with the cursor in all fields but the last and lies beyond it there, then in all but the last two, and so on. */
-function segmentsAfter(equals: readonly Scalar[], bounds: readonly Bound[], at: readonly Scalar[], reverse: boolean): Segment[] {
+function segmentsAfter(equals: readonly Scalar[], bounds: readonly Bound[], at: readonly Scalar[], inKey: readonly boolean[], reverse: boolean): Segment[] {
   const segments: Segment[] = [];
   const first = equals.length;
   const inside = bounds.every(({ op, value }) => at[first] !== null && (op === ">=" ? compareScalars(at[first]!, value!) >= 0 : compareScalars(at[first]!, value!) < 0));
@@ -155,7 +155,7 @@ function segmentsAfter(equals: readonly Scalar[], bounds: readonly Bound[], at: 
     if (!reverse) segments.push({ equals: prefix, bounds: [...also, value === null ? { op: "is not null" } : { op: ">", value }] });
     else if (value !== null) {
       segments.push({ equals: prefix, bounds: [...also, { op: "<", value }] });
-      if (also.length === 0) segments.push({ equals: prefix, bounds: [{ op: "is null" }] });
+      if (also.length === 0 && !inKey[n]) segments.push({ equals: prefix, bounds: [{ op: "is null" }] });
     }
   }
   return segments;

@@ -50,6 +50,20 @@ export function createEmpty(path: string): void {
   for (let at = folder; at.length >= made.length; at = dirname(at)) nodeFs.fsyncDir(dirname(at));
 }
 
+/**
+ * Two states SQLite takes for a new database, so that whatever is left would be gone: a stump shorter than any page, and
+ * a log whose file was lost.
+ */
+export function refuseRemains(path: string): void {
+  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  if (size > 0 && size < 512) throw notADatabase(path);
+  if (size === 0 && (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) throw corrupt(path, `it is empty, but its log ${path}-wal is not`);
+}
+
+function notADatabase(path: string, cause?: unknown): PawlError {
+  return new PawlError("corrupt", `${path} is not a SQLite database, so it is left as it is.`, { next: "Name another file, or run: pawl doctor", details: { path }, cause });
+}
+
 /** What kind of file it is, found out without a chance of writing to it. */
 export function recognise(path: string): "ours" | "empty" {
   let db: Driver | undefined;
@@ -59,7 +73,7 @@ export function recognise(path: string): "ours" | "empty" {
   } catch (error) {
     // A rollback journal is left to undo, which takes a connection that may write; it looks at the file again.
     if (needsWriting(error)) return "ours";
-    if (isNotADatabase(error)) throw new PawlError("corrupt", `${path} is not a SQLite database, so it is left as it is.`, { next: "Name another file, or run: pawl doctor", details: { path }, cause: error });
+    if (isNotADatabase(error)) throw notADatabase(path, error);
     throw error;
   } finally {
     db?.close();

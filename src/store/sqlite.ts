@@ -9,7 +9,7 @@ import { LIMITS } from "../base/limits.ts";
 import { Turn } from "../base/lock.ts";
 import { configure, connect, explain, isBusy, type Mode, needsWriting, type Driver, type Probes } from "./sqlite-driver.ts";
 import { newSession, runBatch, runClaim, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
-import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, schemaOf, wasCutOff } from "./sqlite-schema.ts";
+import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, refuseRemains, schemaOf, wasCutOff } from "./sqlite-schema.ts";
 import { countRecords, countRecordsBy, getRecord, limitOf, listRecords, type Table } from "./sqlite-table.ts";
 import { indexText, tableText, type Present } from "./sql.ts";
 import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
@@ -38,6 +38,7 @@ async function openToWrite(path: string, model: Model, options: OpenOptions, pro
   refuseNetwork(dirname(path), probes);
   // Looked at first: opening the file recovers and so removes what tells of an unclean stop.
   const cutOff = wasCutOff(path);
+  refuseRemains(path);
   createEmpty(path);
   await free(() => recognise(path));
   const db = connect(path, "write");
@@ -73,6 +74,7 @@ type Reading = { readonly session: Session; readonly frozen: boolean } | null;
 function openToRead(path: string, model: Model, probes: Probes): Reading {
   if (!existsSync(path)) return null;
   refuseNetwork(dirname(path), probes);
+  refuseRemains(path);
   const open = (mode: Mode): Reading => {
     const db = connect(path, mode);
     try {

@@ -1,7 +1,7 @@
 // The command line: a loop over the operation table, plus the commands that start a process. It converts words to input,
 // calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
+import { type Argument, Command, CommanderError } from "commander";
 import { PawlError } from "../base/errors.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import { declareParams, readParams } from "./arguments.ts";
@@ -71,9 +71,9 @@ function operationsOf(word: string | undefined): readonly Operation[] {
   return found.length === 0 ? OPERATIONS : found;
 }
 
-function argumentTerm({ name, required, variadic }: { name(): string; required: boolean; variadic: boolean }): string {
-  const words = variadic ? `${name()}...` : name();
-  return required ? `<${words}>` : `[${words}]`;
+function argumentTerm(argument: { name(): string; readonly required: boolean; readonly variadic: boolean }): string {
+  const words = argument.variadic ? `${argument.name()}...` : argument.name();
+  return argument.required ? `<${words}>` : `[${words}]`;
 }
 
 function groupOf({ name, effect }: Operation): string {

@@ -111,7 +111,7 @@ function taskList(tasks: readonly Task[], page: Page): string {
   ]);
   const text = table(page.io, ["id", "status", "tries", ...(priorities ? ["priority"] : []), "task"], rows);
   if (!page.limit || tasks.length < page.limit) return text;
-  return `${text}The first ${tasks.length}; there may be more: pawl list --after ${tasks.at(-1)!.id}, or --limit ${page.limit * 10}\n`;
+  return `${text}These are ${tasks.length}; there may be more: add --after ${tasks.at(-1)!.id}, or --limit ${page.limit * 10}.\n`;
 }
 
 /** Fields of every task that say nothing about this one. */
@@ -182,7 +182,7 @@ function history({ transitions, broken_at }: { transitions: readonly Transition[
 
 function whyPage(why: Why, page: Page): string {
   const { attempts, resume } = why;
-  const lines = [`${painted(page, why.status as Status)(GLYPHS[why.status as Status])} task ${why.id}: ${oneLine(why.description, 80)}`, escapeText(why.summary)];
+  const lines = [`${painted(page, why.status as Status)(GLYPHS[why.status as Status])} task ${why.id}: ${oneLine(why.description, 80)}`, oneLine(why.summary, 2_000)];
   lines.push(`Since: ${when(why.since, page)}`);
   lines.push(`Attempts: ${attempts.made} of ${attempts.max}${attempts.round > 1 ? `, round ${attempts.round}` : ""}${attempts.takeovers > 0 ? `, ${counted(attempts.takeovers, "takeover")}` : ""}`);
   for (const end of why.tries) lines.push(`  ${when(end.at, page)} ${end.event}${end.reason ? `: ${oneLine(end.reason, 200)}` : ""}`);

@@ -6,7 +6,9 @@ import { appendFileSync, chmodSync, copyFileSync, existsSync, mkdirSync, readdir
 import { join } from "node:path";
 import { test } from "node:test";
 import { type ErrorCode, isPawlError } from "../../src/base/errors.ts";
-import type { FileSystem } from "../../src/base/fs.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { type FileSystem, nodeFs } from "../../src/base/fs.ts";
+import { systemRandom } from "../../src/base/id.ts";
 import type { Store } from "../../src/store/store.ts";
 import { add, type Call, document, type Place, placeFor, quarantined, segment, setCounter, systemError, titles, viewed, watchedFs } from "./json-place.ts";
 
@@ -261,6 +263,23 @@ test("a folder that cannot be written gives a clear error", { skip: process.getu
   chmodSync(place.folder, 0o500);
   t.after(() => chmodSync(place.folder, 0o700));
   await assert.rejects(place.open(), fails("storage"));
+});
+
+test("a network file system is refused before anything is written", async (t) => {
+  const place = placeFor(t);
+  const fs: FileSystem = { ...nodeFs, networkName: () => "NFS" };
+  await assert.rejects(place.open({ fs }), fails("unsupported", "NFS"));
+  assert.deepEqual(readdirSync(place.folder), []);
+});
+
+test("missing parent folders are created, private", async (t) => {
+  const place = placeFor(t);
+  const inner: Place = { ...place, file: join(place.folder, "new", "folder", "state.json") };
+  const { openJson } = await import("../../src/store/json/json.ts");
+  const store = await openJson(inner.file, viewed, { clock: systemClock, random: systemRandom });
+  await store.close();
+  assert.equal(document(inner).items.length, 0);
+  assert.equal(statSync(join(place.folder, "new")).mode & 0o777, 0o700);
 });
 
 /* ---------- a disk that fails ---------- */

@@ -9,7 +9,7 @@ import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query,
 import { type Effect, Tables } from "../tables.ts";
 import { checkpointDue, emptyReplica, pruneCheckpoints, type Replica, writeCheckpoint } from "./checkpoint.ts";
 import type { Body, Journal, Line } from "./journal.ts";
-import { createFolders, createState, hasJournal, type Places, placesOf, refuseShortened, refuseStranger, removeAbandoned, repairTail, shortened, startReading, takeLine } from "./recovery.ts";
+import { createFolders, createState, hasJournal, type Places, placesOf, refuseNetwork, refuseShortened, refuseStranger, removeAbandoned, repairTail, shortened, startReading, takeLine } from "./recovery.ts";
 import { refuseImpossibleView, View } from "./view.ts";
 
 export type JsonOptions = OpenOptions & { readonly fs?: FileSystem };
@@ -67,6 +67,7 @@ class JsonStore implements Store {
       this.#turn = this.#view = null;
       return;
     }
+    refuseNetwork(fs, places);
     createFolders(fs, places);
     this.#turn = new Turn(places.lock, places.gate, { clock: options.clock, random: options.random, notice: options.notice, what: places.file });
     this.#view = new View({

@@ -81,10 +81,23 @@ export function createFolders(fs: FileSystem, places: Places): void {
   const { dir, journal, checkpoint, prev, quarantine, workers } = places;
   const missing = [dir, journal, checkpoint, prev, quarantine, workers].filter((path) => !fs.lstat(path));
   if (missing.length === 0) return;
+  const parent = dirname(places.file);
+  const parentIsNew = !fs.lstat(parent);
   for (const path of missing) fs.mkdir(path, 0o700);
   fs.fsyncDir(dir);
-  fs.fsyncDir(dirname(places.file));
-  fs.fsyncDir(dirname(dirname(places.file)));
+  fs.fsyncDir(parent);
+  if (parentIsNew) fs.fsyncDir(dirname(parent));
+}
+
+/** Locks that other machines do not see, and flushes that only reach another machine's memory, would break every promise. */
+export function refuseNetwork(fs: FileSystem, places: Places): void {
+  let folder = dirname(places.file);
+  while (!fs.lstat(folder) && dirname(folder) !== folder) folder = dirname(folder);
+  const name = fs.networkName(folder);
+  if (!name) return;
+  throw new PawlError("unsupported", `${places.file} is on a network file system (${name}), where locks and flushes cannot be relied on. Nothing was written.`, {
+    next: "Put the state on a local disk, or use a Postgres state (postgres://…) to share it between machines.",
+  });
 }
 
 /** Under the lock: makes the journal of a new state unless another process was first. */

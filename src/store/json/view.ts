@@ -1,9 +1,9 @@
 // The view: state.json as people read it, some way behind the journal and exact when idle or closed.
 // Invariant: nothing a person put at its path is ever overwritten or lost. A view's hash is in the journal before the view
 // is in place; replacing moves the old file aside, looks at what was moved, and links the new one where nothing may be.
+import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
-import type { Clock } from "../../base/clock.ts";
-import { iso } from "../../base/clock.ts";
+import { type Clock, iso } from "../../base/clock.ts";
 import { messageOf, PawlError } from "../../base/errors.ts";
 import { codeOf, createFileInSlices, type FileStat, type FileSystem, readWhole, removeQuietly, unlessMissing } from "../../base/fs.ts";
 import type { Json } from "../../base/json.ts";
@@ -11,7 +11,6 @@ import type { Model, OpenOptions } from "../store.ts";
 import type { Replica } from "./checkpoint.ts";
 import { FORMAT, hashOf, newerFormat, type ViewNote } from "./journal.ts";
 import { headerOf, type Places } from "./recovery.ts";
-import { createHash } from "node:crypto";
 
 /** What the view needs of the store: its replica, a turn under the lock (caught up), and a line in the journal. */
 export type Host = {
@@ -93,7 +92,9 @@ export class View {
     const attempt = async (): Promise<boolean> => {
       try {
         await replaceView(host, (ms) => (spent += ms));
+        const start = host.clock.monotonic();
         this.#prune();
+        spent += host.clock.monotonic() - start;
         this.#toldFailure = false;
         return true;
       } catch (error) {
@@ -274,5 +275,3 @@ function* printed(document: { readonly [key: string]: Json }): Iterable<string> 
   }
   yield separator === "{\n" ? "{}\n" : "\n}\n";
 }
-
-export { isNoted as isNotedView };

@@ -1,0 +1,64 @@
+// Where a command finds its state: by flag, by environment, upward from the caller's folder; never in a stranger's folder.
+import assert from "node:assert/strict";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { isPawlError } from "../../src/base/errors.ts";
+import { locate } from "../../src/surface/location.ts";
+
+/** A folder with a/b/c in it; files are made by their paths. */
+function tree(t: TestContext, ...files: string[]): (path: string) => string {
+  const root = realpathSync(mkdtempSync(join(tmpdir(), "pawl-location-")));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  mkdirSync(join(root, "a/b/c"), { recursive: true });
+  for (const file of files) {
+    mkdirSync(join(root, file, ".."), { recursive: true });
+    writeFileSync(join(root, file), "");
+  }
+  return (path) => join(root, path);
+}
+
+test("the flag wins over PAWL_STATE, both are relative to the caller's folder", (t) => {
+  const at = tree(t, "a/x.json");
+  const io = { cwd: at("a"), env: { PAWL_STATE: "env.db" } };
+  assert.deepEqual(locate(io, "x.json"), { url: at("a/x.json"), exists: true });
+  assert.deepEqual(locate(io, "../y.json"), { url: at("y.json"), exists: false });
+  assert.deepEqual(locate(io, undefined), { url: at("a/env.db"), exists: false });
+  assert.deepEqual(locate({ ...io, env: { PAWL_STATE: "" } }, undefined), { url: at("a/.pawl/state.json"), exists: false });
+  assert.throws(() => locate(io, " "), (error) => isPawlError(error, "usage"));
+});
+
+test("a URL is taken as it is", () => {
+  const io = { cwd: "/", env: {} };
+  assert.deepEqual(locate(io, "postgres://localhost/pawl"), { url: "postgres://localhost/pawl", exists: true });
+  assert.deepEqual(locate(io, ":memory:"), { url: ":memory:", exists: true });
+});
+
+test("else the nearest .pawl upward, JSON before SQLite, and one that would be made in the caller's folder", (t) => {
+  const at = tree(t, "a/.pawl/state.db", "a/b/.pawl/config.json", ".pawl/state.json");
+  const from = (folder: string) => locate({ cwd: at(folder), env: {} }, undefined);
+  assert.deepEqual(from("a/b/c"), { url: at("a/.pawl/state.db"), exists: true });
+  assert.deepEqual(from("."), { url: at(".pawl/state.json"), exists: true });
+  writeFileSync(at("a/.pawl/state.json"), "");
+  assert.deepEqual(from("a/b"), { url: at("a/.pawl/state.json"), exists: true });
+  const bare = tree(t);
+  assert.deepEqual(locate({ cwd: bare("a/b"), env: {} }, undefined), { url: bare("a/b/.pawl/state.json"), exists: false });
+});
+
+test("a state whose view was deleted is still there", (t) => {
+  const at = tree(t, "a/.pawl/state.json.pawl/journal/000001.jsonl");
+  assert.deepEqual(locate({ cwd: at("a/b"), env: {} }, undefined), { url: at("a/.pawl/state.json"), exists: true });
+});
+
+test("a state in a folder above that belongs to another user is not picked up", (t) => {
+  if (process.getuid?.() !== 0) return t.skip("only root can give a folder away");
+  const at = tree(t, "a/.pawl/state.json");
+  chmodSync(at("a/b"), 0o755);
+  chownSync(at("a/.pawl"), 1234, 1234);
+  const from = (folder: string) => locate({ cwd: at(folder), env: {} }, undefined);
+  assert.deepEqual(from("a/b"), { url: at("a/b/.pawl/state.json"), exists: false });
+  assert.equal(from("a").exists, true, "in the caller's own folder it is");
+  chownSync(at("a/b"), 1234, 1234);
+  assert.equal(from("a/b").exists, true, "and below a folder of the same owner");
+});
