@@ -19,7 +19,7 @@ import { listEntries } from "./core/task-list.ts";
 import { KINDS, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
 import {
   addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
-  type Settling, type TaskEdit, type TaskFilter,
+  type TaskEdit, type TaskFilter,
 } from "./core/tasks.ts";
 import { formatToken, parseToken, type Token } from "./core/token.ts";
 import { renderView } from "./core/view.ts";
@@ -128,8 +128,8 @@ export class State {
     /** Claims the next due task for a caller that runs it itself; held for `leaseMs` (default an hour), null when nothing is due. */
     claim: (options: { leaseMs?: number; queue?: string; batch?: string; actor?: string } = {}): Promise<Claim | null> => this.#claim(options),
     complete: (ref: number | string, result: unknown, options: SettleOptions = {}): Promise<Task> => completeTask(this.committer, ref, result, this.#settling(options)),
-    fail: (ref: number | string, reason: string, options: SettleOptions & { permanent?: boolean } = {}): Promise<Task> => failTask(this.committer, ref, reason, this.#settling(options)),
-    release: (ref: number | string, options: SettleOptions & { force?: boolean; reason?: string } = {}): Promise<Task> => releaseTask(this.committer, ref, this.#settling(options)),
+    fail: (ref: number | string, reason: string, options: SettleOptions & { permanent?: boolean } = {}): Promise<Task> => failTask(this.committer, ref, reason, { ...options, ...this.#settling(options) }),
+    release: (ref: number | string, options: SettleOptions & { force?: boolean; reason?: string } = {}): Promise<Task> => releaseTask(this.committer, ref, { ...options, ...this.#settling(options) }),
     /** Failed → pending, done steps kept unless `fresh`. Past its deadline it needs a new one. */
     retry: (ref: number | string, options: { fresh?: boolean; deadline_at?: string | null; reason?: string } = {}): Promise<Task> => retryFailed(this.committer, ref, { actor: this.actor, ...options }),
     reset: (ref: number | string, options: { reason?: string } = {}): Promise<Task> => resetTask(this.committer, ref, { actor: this.actor, ...options }),
@@ -222,8 +222,8 @@ export class State {
     return task ? { task, token: formatToken(task) } : null;
   }
 
-  #settling<O extends SettleOptions>({ token, ...options }: O): Settling & Omit<O, "token" | "actor"> {
-    return { actor: this.actor, ...options, token: typeof token === "string" ? parseToken(token) : token };
+  #settling({ actor, token }: SettleOptions): { readonly actor: string; readonly token: Token | undefined } {
+    return { actor: actor ?? this.actor, token: typeof token === "string" ? parseToken(token) : token };
   }
 
   #batch(id: string): BatchHandle {

@@ -1,7 +1,7 @@
 // The command line: a loop over the operation table, plus the commands that start a process. It converts words to input,
 // calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
 import { readFileSync } from "node:fs";
-import { type Argument, Command, CommanderError } from "commander";
+import { Command, CommanderError } from "commander";
 import { PawlError } from "../base/errors.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import { declareParams, readParams } from "./arguments.ts";

@@ -59,7 +59,7 @@ test("a task with its fields, steps and outputs", () => desk(async (state, shown
   const text = await shown("task_show", { id: "d", output: true });
   assert.match(text, /^✓ task 1 completed\n {2}description: deploy\n/);
   for (const line of ["  key: d", '  input:\n    {\n      "tag": "v3"\n    }', "  tags: x, y", "  timeout_ms: 1 m 30 s", "  attempts: 1 of 3", "  steps:\n    ✓ build (0 ms): v3\n    ✓ push (0 ms)\n", "no command has written anything"]) assert.ok(text.includes(line), `${line} in:\n${text}`);
-  assert.doesNotMatch(text, /queue|revision|null/);
+  assert.doesNotMatch(text, /queue|revision|verifier|deadline/);
 }));
 
 test("history, and where its chain is broken", () => desk(async (state, shown) => {
@@ -116,7 +116,7 @@ test("a report in each format can be read again", () => desk(async (_, shown) =>
   await shown("task_complete", { id: "2", result: "line 1\nline 2" });
   assert.match(await shown("export"), /^# Tasks\n\n2 tasks: 1 pending, 1 completed\.\n\n## pending \(1\)\n\n- \[ \] one, "two" \(task 1\)\n\n## completed \(1\)\n\n- \[x\] three \(task 2\)\n\n {2}line 1\n {2}line 2\n/);
   const csv = parseTaskList(await shown("export", { format: "csv" }), "csv", "report.csv");
-  assert.deepEqual(csv.entries.map((entry) => [entry.description, entry.done ?? entry.status]), [['one, "two"', "pending"], ["three", "completed"]]);
+  assert.deepEqual(csv.entries.map((entry) => [entry.description, entry.done ?? entry.status]), [['one, "two"', "pending"], ["three", true]]);
   const json = parseTaskList(await shown("export", { format: "json" }), "json", "report.json");
   assert.deepEqual(json.entries.map((entry) => entry.result ?? null), [null, "line 1\nline 2"]);
 }));
@@ -145,5 +145,4 @@ test("NO_COLOR wins over FORCE_COLOR, both over the terminal", () => {
 
 test("an output nobody drew is still printed, as JSON", () => {
   assert.equal(render("something-new", { a: "\u009b" }, PIPE), '{\n  "a": "\\u009b"\n}\n');
-  for (const operation of OPERATIONS) assert.notEqual(render.length, 0, operation.output);
 });
