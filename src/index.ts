@@ -1,6 +1,6 @@
 // What users of the package import. Only re-exports: start at openState.
 
-export { openState, State, type Claim, type StateOptions, type WorkOptions } from "./state.ts";
+export { openState, State, type Claim, type SettleOptions, type StateOptions, type WorkOptions } from "./state.ts";
 
 // Errors: one class, a closed list of codes.
 export { ERROR_CODES, isPawlError, PawlError, type ErrorCode } from "./base/errors.ts";

@@ -10,7 +10,9 @@ const EXAMPLES = `
 Examples:
   echo 'source <(pawl completion bash)' >> ~/.bashrc
   echo 'source <(pawl completion zsh)' >> ~/.zshrc
-  pawl completion fish > ~/.config/fish/completions/pawl.fish`;
+  pawl completion fish > ~/.config/fish/completions/pawl.fish
+
+bash needs the package bash-completion.`;
 
 export function addCompletionCommand(program: Command, io: Io): void {
   program

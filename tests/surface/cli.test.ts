@@ -175,7 +175,7 @@ test("what is refused says what and what next, with the exit code of the table",
     // A flag without its value takes the next word for it, as everywhere.
     if (line.at(-1)!.startsWith("--")) continue;
     assert.deepEqual([json.code, json.stdout], [ERROR_CODES[code].exit, ""], line.join(" "));
-    const document = JSON.parse(json.stderr) as Document & { data: { code: string; message: string } };
+    const document = JSON.parse(json.stderr) as { schema_version: number; kind: string; data: { code: string } };
     assert.deepEqual([document.schema_version, document.kind, document.data.code, Object.keys(document.data)], [1, "error", code, ["code", "message", "next", "details"]]);
   }
   assert.deepEqual(await at.data(["history", "1"]), before, "nothing was changed");

@@ -356,6 +356,7 @@ test("executeOnce does not hang when the state can no longer be used", async (t)
   const state = await MEMORY.open(t);
   await state.tasks.add({ description: "x", key: "job" });
   const { store } = state.committer;
-  store.claim = async () => { throw new PawlError("storage", "disk full"); };
+  const commit = store.commit.bind(store);
+  store.commit = async (changes) => { if (changes.some((change) => "claim" in change)) throw new PawlError("storage", "disk full"); return commit(changes); };
   await assert.rejects(state.tasks.executeOnce("job", () => 1), { code: "storage" });
 });
