@@ -37,7 +37,7 @@ async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{
   let late: Task[] = [];
   const result = await committer.claim(orderOf(request), (records, now) => {
     claimed = [];
-    const due = records.map(asTask).filter((task) => task.ready && (task.status !== "review" || task.verifier === request.verifier));
+    const due = records.map(asTask).filter((task) => claimable(task, request));
     late = due.filter((task) => pastDeadline(task, now));
     const outcomes = due.filter((task) => !pastDeadline(task, now)).map((task) => {
       const by = { actor: request.actor ?? request.worker, now };
@@ -51,6 +51,17 @@ async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{
   if (result.ok) return { claimed, late };
   // The rule saw the records inside the transaction: nothing can have changed under it.
   throw "error" in result ? result.error : new PawlError("internal", "A claim conflicted with itself.");
+}
+
+const claimable = (task: Task, request: ClaimRequest) => task.ready && (task.status !== "review" || task.verifier === request.verifier);
+
+/** True when a claim would find something. Takes no lock and writes nothing, so a worker with nothing to do disturbs nobody. */
+export async function anyDue(committer: Committer, request: ClaimRequest): Promise<boolean> {
+  for (const query of orderOf(request).queries) {
+    const [record] = await committer.store.list("task", { ...query, limit: 1 });
+    if (record && claimable(asTask(record), request)) return true;
+  }
+  return false;
 }
 
 function orderOf(request: ClaimRequest): ClaimOrder {
@@ -87,7 +98,7 @@ export async function isMoving(committer: Committer, lanes: readonly Lane[], ver
   for (const lane of lanes) {
     if ((await nextDue(committer, lane)).length > 0) return true;
   }
-  if (await some({ index: "owner" }, () => true)) return true;
+  if (await some({ index: "lease" }, () => true)) return true;
   if (await some({ index: "delayed" }, (task) => task.status === "pending" || task.verifier === verifier)) return true;
   if (verifier !== null && (await some({ index: "status", equals: { status: "review" } }, (task) => task.ready && task.verifier === verifier))) return true;
   return some({ index: "status", equals: { status: "waiting" } }, sleeps);

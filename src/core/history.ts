@@ -15,8 +15,8 @@ export type Event = {
   readonly actor: string;
   readonly from: Status | null;
   readonly to: Status | null;
-  readonly reason?: string | null;
-  readonly details?: Json;
+  readonly reason?: string | null | undefined;
+  readonly details?: Json | undefined;
 };
 
 /** The write that records an event. */
@@ -28,10 +28,10 @@ export function record(event: Event, now: number): Put {
       at: iso(now),
       actor: event.actor,
       event: event.event,
-      from_status: event.from,
-      to_status: event.to,
-      reason: event.reason ?? null,
-      details: event.details ?? null,
+      from_status: event.from ?? undefined,
+      to_status: event.to ?? undefined,
+      reason: event.reason ?? undefined,
+      details: event.details ?? undefined,
     },
   };
 }

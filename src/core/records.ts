@@ -228,8 +228,8 @@ const TASK: Kind = {
     delayed: { fields: ["run_at"], notNull: ["run_at"] },
     blocked: { fields: ["run_at"], where: { status: "pending", ready: false } },
     deadline: { fields: ["status", "deadline_at"], notNull: ["deadline_at"] },
+    // Every owned task: as many as there are hands at work, so whoever looks for one worker's filters these.
     lease: { fields: ["lease_expires_at"], notNull: ["lease_expires_at"] },
-    owner: { fields: ["worker"], notNull: ["worker"] },
     parent: { fields: ["parent_id"], notNull: ["parent_id"] },
   },
 };

@@ -80,7 +80,7 @@ function overdue(task: Task, now: number): boolean {
 async function buryWorker(committer: Committer, evidence: Evidence, worker: WorkerRecord, actor: string): Promise<number> {
   const processes = (await committer.store.list("process", { equals: { worker: worker.id } })) as unknown as ProcessRecord[];
   if (!(await evidence.endProcesses(processes))) return 0;
-  const owned = (await committer.store.list("task", { index: "owner", equals: { worker: worker.id } })).map(asTask);
+  const owned = (await listAll(committer, "task", { index: "lease" })).map(asTask).filter((task) => task.worker === worker.id);
   const moved = await Promise.all(owned.map((task) => takeOne(committer, task, actor, `worker ${worker.label} (pid ${worker.pid}) died`)));
   await committer.commit({
     puts: [{ kind: "worker", key: worker.id, delete: true }, ...processes.map((p) => ({ kind: "process", key: [p.worker, p.pid], delete: true }) as const)],

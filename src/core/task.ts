@@ -16,7 +16,7 @@ import { iso, parseIso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Change, Guard, Put } from "../store/store.ts";
+import type { Change, Fields, Guard, Put } from "../store/store.ts";
 import { record } from "./history.ts";
 import { HELD, TERMINAL, type Decision, type Failure, type Status, type Task, type Wait } from "./records.ts";
 import { backoffMs, type Backoff } from "./retry.ts";
@@ -73,10 +73,12 @@ type Move = { readonly event: string; readonly set: Partial<Task>; readonly reas
 /** The one way a task changes: guard, fields, transition, whatever goes with it, in one change. */
 export function move(task: Task, by: By, { event, set, reason, details, puts = [], guards = [] }: Move): Outcome {
   requireLegal(task, event);
-  const fields: Partial<Task> = { ...set, revision: task.revision + 1, updated_at: iso(by.now) };
-  const next: Task = { ...task, ...fields };
-  const transition = record({ task_id: task.id, event, actor: by.actor, from: task.status, to: next.status, reason: reason ?? null, details: details ?? null }, by.now);
-  return { task: next, change: { guards: [guardOf(task, by), ...guards], puts: [{ kind: "task", key: task.id, set: fields }, transition, ...puts] } };
+  const fields: { [field: string]: unknown } = { revision: task.revision + 1, updated_at: iso(by.now) };
+  // What stays as it is need not be written: the guard says that the task still is as it was read.
+  for (const field in set) if (set[field as keyof Task] !== task[field as keyof Task]) fields[field] = set[field as keyof Task];
+  const next = { ...task, ...fields } as Task;
+  const transition = record({ task_id: task.id, event, actor: by.actor, from: task.status, to: next.status, reason, details }, by.now);
+  return { task: next, change: { guards: [guardOf(task, by), ...guards], puts: [{ kind: "task", key: task.id, set: fields as Fields }, transition, ...puts] } };
 }
 
 /** Fields of a task nobody owns any more. */

@@ -80,6 +80,20 @@ export function checkFields(kind: Kind, fields: { readonly [field: string]: unkn
   }
 }
 
+const empties = new WeakMap<Kind, Rec>();
+
+/** A record of the kind with every declared field null: what a put leaves out. */
+export function emptyOf(kind: Kind): Rec {
+  let empty = empties.get(kind);
+  if (!empty) {
+    // Parsed, not built field by field: V8 keeps an object that grew by more than a dozen computed names as a hash table,
+    // and every copy of it too, which made each write of a task three times as slow.
+    empty = JSON.parse(JSON.stringify(Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null])))) as Rec;
+    empties.set(kind, empty);
+  }
+  return empty;
+}
+
 /** The key of a record as one string that is equal exactly for equal keys: numbers end in a comma, text begins with its length. */
 export function keyText(key: Key): string {
   if (typeof key !== "object") return String(key);

@@ -61,6 +61,7 @@ export class Ordered<T> {
   count(from: Probe<T>, to: Probe<T>): number {
     const [c1, i1] = this.#seek(from);
     const [c2, i2] = this.#seek(to);
+    if (c2 < c1) return 0; // an upper bound below the lower one
     let n = i2 - i1;
     for (let c = c1; c < c2; c++) n += this.#chunks[c]!.length;
     return Math.max(n, 0);

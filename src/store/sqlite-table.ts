@@ -4,7 +4,7 @@
 import { PawlError } from "../base/errors.ts";
 import { checkText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { checkField, checkFields, keyParts } from "./check.ts";
+import { checkField, checkFields, emptyOf, keyParts } from "./check.ts";
 import * as sql from "./sql.ts";
 import { corrupt, type Driver, type Row, type Statement, type Value } from "./sqlite-driver.ts";
 import type { FieldType, Key, Kind, Model, NewId, Query, Rec, Scalar, Fields } from "./store.ts";
@@ -105,10 +105,10 @@ const param = (value: Scalar): Value => (typeof value === "boolean" ? Number(val
 
 function decode(table: Table, row: Row): Rec {
   const { names, types } = table;
-  const record: { [field: string]: Json } = {};
+  const record: { [field: string]: Json } = { ...emptyOf(table.kind) };
   for (let i = 0; i < names.length; i++) {
     const value = row[i]!;
-    record[names[i]!] = value === null ? null : types[i] === "boolean" ? value === 1 : types[i] === "json" ? parse(table, value) : value;
+    if (value !== null) record[names[i]!] = types[i] === "boolean" ? value === 1 : types[i] === "json" ? parse(table, value) : value;
   }
   const extra = row[names.length];
   return extra === null || extra === undefined ? record : { ...(parse(table, extra) as Rec), ...record };
@@ -224,9 +224,11 @@ export function putRecord(table: Table, fields: Fields, index: number, ids: Ids)
     const record = resolve(table, fields, ids);
     if (assigned !== undefined) record[kind.key[0]!] = assigned;
     const group = record[kind.chain.group] as Json;
-    const sealed = table.seal(headOf(table, group), record);
+    // A group that was given its id in this very change has no records yet.
+    const isNew = typeof fields[kind.chain.group] === "object" && fields[kind.chain.group] !== null;
+    const sealed = table.seal(isNew && !table.heads.has(group) ? null : headOf(table, group), record);
     const taken = writeRecord(table, sealed, ids, undefined);
-    if (!taken) table.heads.set(group, { ...emptyOf(table), ...sealed });
+    if (!taken) table.heads.set(group, { ...emptyOf(kind), ...sealed });
     return taken;
   }
   return writeRecord(table, fields, ids, assigned);
@@ -248,10 +250,6 @@ function resolved(value: Json | NewId, ids: Ids, type: FieldType | undefined): J
   const id = ids[(value as NewId).$new];
   if (id === undefined) throw new PawlError("internal", `{ $new: ${(value as NewId).$new} } stands for a put that was assigned no id.`);
   return id;
-}
-
-function emptyOf(table: Table): Rec {
-  return Object.fromEntries(table.names.map((name) => [name, null]));
 }
 
 function writeRecord(table: Table, fields: Fields, ids: Ids, assigned: string | number | undefined): Taken | null {

@@ -25,14 +25,6 @@ export function newTable(kind: Kind): Table {
   return { kind, rows: new Map(), primary: state("", { fields: kind.key }), indexes, heads: new Map(), nextId: 1 };
 }
 
-const empties = new WeakMap<Kind, Rec>();
-
-/** A record of the kind with every declared field null: what a put leaves out. */
-export function emptyOf(kind: Kind): Rec {
-  if (!empties.has(kind)) empties.set(kind, Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null])));
-  return empties.get(kind)!;
-}
-
 /** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. The record itself when it has none. */
 export function compact(kind: Kind, record: Rec): Rec {
   const result: { [field: string]: Json } = {};

@@ -5,10 +5,10 @@ import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { freeze, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { checkFields, keyOf, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
+import { checkFields, emptyOf, keyOf, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
 import { compareBy } from "./compare.ts";
 import type { Addition, Change, Claim, ClaimOrder, Conflict, Fields, FieldType, Guard, Key, Kind, Model, NewId, Put, Query, Rec, Result } from "./store.ts";
-import { compact, emptyOf, idOf, indexOf, newTable, rangeOf, type Row, type Table, takenBy, valuesText, writeRow } from "./table.ts";
+import { compact, idOf, indexOf, newTable, rangeOf, type Row, type Table, takenBy, valuesText, writeRow } from "./table.ts";
 
 /** One write as it came out: ids assigned, chain sealed. What a journal keeps and `replay` takes back. */
 export type Effect =
@@ -221,7 +221,7 @@ export class Tables {
     if (taken) return { on: "put", index, kind: table.kind.name, record: taken };
     countId(table, record);
     this.#write(table, key, record, true);
-    effects.push({ kind: table.kind.name, record: compact(table.kind, record) });
+    effects.push({ kind: table.kind.name, record: compact(table.kind, fields) });
     return null;
   }
 
@@ -252,7 +252,8 @@ export class Tables {
 function recordOf(kind: Kind, fields: Rec, before = emptyOf(kind)): Rec {
   const record: { [field: string]: Json } = { ...before };
   for (const field in fields) {
-    const value = fields[field]!;
+    const value = fields[field];
+    if (value === undefined) continue;
     record[field] = value;
     if (typeof value === "object") freeze(value);
   }
@@ -278,16 +279,17 @@ function checkKey(kind: Kind, record: Rec): void {
   for (const field of kind.key) if ((record[field] ?? null) === null) throw new PawlError("value_refused", `A ${kind.name} needs its key: ${field} is missing.`);
 }
 
-/** `{ $new: i }` replaced by the id that put i got, except in json fields, where it is a value; `undefined` members dropped. */
-function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | undefined)[]): { [field: string]: Json } {
-  const result: { [field: string]: Json } = {};
+/** The fields with `{ $new: i }` replaced by the id that put i got (in json fields it is a value); themselves when there is none. */
+function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | undefined)[]): Rec {
+  let result: { [field: string]: Json } | null = null;
   for (const field in fields) {
     const value = fields[field];
-    if (value === undefined) continue;
     if (field === "__proto__") throw new PawlError("value_refused", `A ${kind.name} cannot have a field named __proto__.`);
-    result[field] = isNewId(value) && isIdType(kind.fields[field]) ? newId(value, ids) : (value as Json);
+    if (typeof value !== "object" || !isNewId(value) || !isIdType(kind.fields[field])) continue;
+    result ??= { ...(fields as Rec) };
+    result[field] = newId(value, ids);
   }
-  return result;
+  return result ?? (fields as Rec);
 }
 
 function newId(value: NewId, ids: readonly (string | number | undefined)[]): string | number {

@@ -51,6 +51,8 @@ export class Work {
   readonly done: Promise<Task | null>;
   /** When the store last confirmed the lease, on the monotonic clock and the wall clock (ms). */
   confirmed: { monotonic: number; wall: number };
+  /** Resolves when its worker has done with it as well. */
+  over: Promise<void> = Promise.resolve();
   /** A renewal was sent and nothing has come back. */
   unanswered = false;
   readonly #shop: Shop;
@@ -110,6 +112,7 @@ export class Work {
   async #execute(): Promise<void> {
     await this.#hook("onStart", () => this.#shop.hooks.onStart?.(this.#task));
     for (let again = false; ; again = true) {
+      if (this.#aborter.signal.aborted) return this.#failed(this.#aborter.signal.reason);
       // Gone on after an answer, this very ownership has recorded steps already.
       const execution = await Execution.open(this.#task, { ...this.#executionOptions(), always: again });
       const ended = await this.#run(execution);

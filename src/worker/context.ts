@@ -259,10 +259,7 @@ export class Execution {
   }
 
   #stepContext(plan: StepPlan, start: number, signal: AbortSignal): StepContext {
-    const { stateId } = this.#options;
-    const { task } = this;
-    // Computed when asked for: most steps never look at it.
-    return { signal, start, get idempotencyKey() { return idempotencyKey(stateId, task.id, task.round, plan.key); } };
+    return new StartedStep(() => idempotencyKey(this.#options.stateId, this.task.id, this.task.round, plan.key), signal, start);
   }
 
   /** An outcome nobody knows, or a changed input: an earlier answer, the check, or a person settles it. */
@@ -385,6 +382,23 @@ export class Execution {
     const lost = leaseLost(this.task.id, result.conflict.record);
     this.#options.onLost(lost);
     throw lost;
+  }
+}
+
+/** What a step's function is handed. The idempotency key is computed when asked for: most steps never look at it. */
+class StartedStep implements StepContext {
+  readonly #key: () => string;
+  readonly signal: AbortSignal;
+  readonly start: number;
+
+  constructor(key: () => string, signal: AbortSignal, start: number) {
+    this.#key = key;
+    this.signal = signal;
+    this.start = start;
+  }
+
+  get idempotencyKey(): string {
+    return this.#key();
   }
 }
 

@@ -5,7 +5,7 @@ import type { Clock } from "../base/clock.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
-import { claimDue, type Lane } from "../core/claim.ts";
+import { anyDue, claimDue, type Lane } from "../core/claim.ts";
 import { leaseLost, type Committer } from "../core/committer.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
 import type { Task } from "../core/records.ts";
@@ -61,10 +61,12 @@ export class Worker {
   readonly #leaseMs: number;
   readonly #concurrency: number;
   #started = 0;
+  #starved = false;
   #pauseUntil = 0;
   #sweptAt = -Infinity;
   #lookedAt = -Infinity;
   #stopping = false;
+  #aborted: Stopped | null = null;
   #pumping: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
@@ -133,14 +135,15 @@ export class Worker {
     this.#stopping = true;
     await this.#ready.catch(() => undefined);
     await this.#pumping;
-    await Promise.all([...this.#active.values()].map((work) => work.done.catch(() => undefined)));
+    while (this.#active.size > 0) await Promise.all([...this.#active.values()].map((work) => work.over));
     await this.#leave();
   }
 
   /** Ends what runs: its code is aborted, its commands are ended, its tasks go back to pending with no attempt counted. */
   async abort(reason = "the worker was stopped"): Promise<void> {
     this.#stopping = true;
-    for (const work of this.#active.values()) work.abort(new Stopped(reason));
+    this.#aborted ??= new Stopped(reason);
+    for (const work of this.#active.values()) work.abort(this.#aborted);
     await this.stop();
   }
 
@@ -235,18 +238,32 @@ export class Worker {
   }
 
   async #claim(limit: number): Promise<Task[]> {
-    const request = { verifier: this.#options.verifier?.name ?? null, limit, worker: this.id, leaseMs: this.#leaseMs };
-    if (this.#options.only !== undefined) return claimDue(this.#home.committer, { ...request, lanes: [], only: this.#options.only });
-    const lanes = this.#options.lanes ? await this.#options.lanes() : (this.#options.queues ?? [DEFAULT_QUEUE]).map((queue) => ({ queue, batch_id: null }));
-    if (lanes.length === 0) return [];
-    return claimDue(this.#home.committer, { ...request, lanes });
+    const { committer } = this.#home;
+    const { only, queues, lanes } = this.#options;
+    const request = {
+      verifier: this.#options.verifier?.name ?? null, limit, worker: this.id, leaseMs: this.#leaseMs, ...(only === undefined ? {} : { only }),
+      lanes: only !== undefined ? [] : lanes ? await lanes() : (queues ?? [DEFAULT_QUEUE]).map((queue) => ({ queue, batch_id: null })),
+    };
+    // Having found nothing, it looks before it claims again: claims of workers with nothing to do would wake each other for ever.
+    if ((only === undefined && request.lanes.length === 0) || (this.#starved && !(await anyDue(committer, request)))) return [];
+    const claimed = await claimDue(committer, request);
+    this.#starved = claimed.length === 0;
+    return claimed;
   }
 
   #start(task: Task): void {
+    const earlier = this.#active.get(task.id);
+    if (earlier) {
+      // Reset or released while it ran here: its code lets go first, so that the two never run side by side.
+      earlier.abort(leaseLost(task.id, task));
+      void earlier.over.then(() => this.#start(task));
+      return;
+    }
     this.#started++;
     const work = new Work(this.#shop, task, (w) => this.#revalidate(w));
+    if (this.#aborted) work.abort(this.#aborted); // the claim was on its way when the worker was told to end
     this.#active.set(task.id, work);
-    work.done
+    work.over = work.done
       .then((ended) => (ended === null ? this.#giveBack(work) : undefined))
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {

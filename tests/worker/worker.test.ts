@@ -96,6 +96,54 @@ for (const store of STORES) {
   });
 }
 
+for (const store of STORES) {
+  test(`${store.name}: workers with nothing to do leave each other, and the store, alone`, async (t) => {
+    const sim = await simulate(t, store);
+    const { store: kept } = sim.state.committer;
+    let writes = 0;
+    const commit = kept.commit.bind(kept);
+    kept.commit = (changes) => (writes++, commit(changes));
+    const workers = [1, 2, 3].map(() => sim.start(() => 1));
+    await sim.finish(Promise.all(workers.map(({ worker }) => worker.idle())));
+    await sim.clock.advance(1_000);
+    writes = 0;
+    await sim.clock.advance(10_000);
+    assert.equal(writes, 0);
+  });
+}
+
+test("a worker told to end starts no code any more, whatever it was about to claim", async (t) => {
+  for (let turn = 0; turn < 12; turn++) {
+    const sim = await simulate(t);
+    const { id } = await sim.state.tasks.add({ description: "x" });
+    let ended = false;
+    let late = 0;
+    const one = sim.start((_, { signal }) => { if (ended) late++; return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))); });
+    await turns(turn);
+    ended = true;
+    await sim.finish(one.worker.abort());
+    assert.deepEqual([late, (await sim.state.tasks.get(id)).status], [0, "pending"], `after ${turn} turns`);
+  }
+});
+
+test("a task reset while its code ignores the signal is run again by the same worker only when that code has let go", async (t) => {
+  const sim = await simulate(t);
+  const { id } = await sim.state.tasks.add({ description: "x" });
+  let running = 0;
+  let most = 0;
+  let runs = 0;
+  sim.start(async () => {
+    most = Math.max(most, ++running);
+    if (++runs === 1) await sleepFor(sim.clock, 2_000);
+    running--;
+    return runs;
+  }, { concurrency: 2 });
+  await sim.until(id, "in_progress");
+  await turns(20);
+  await sim.state.tasks.reset(id);
+  assert.deepEqual([(await sim.until(id)).result, most], [2, 1]);
+});
+
 test("tasks are claimed by priority, then by id", async (t) => {
   const sim = await simulate(t);
   for (const priority of [5, 1, 5, -3, 1]) await sim.state.tasks.add({ description: "x", priority });
@@ -246,7 +294,7 @@ test("a jump of the clock alone stops no task", async (t) => {
   const sim = await simulate(t);
   const { id } = await sim.state.tasks.add({ description: "x" });
   const end = gate();
-  sim.start(() => end.promise);
+  sim.start(() => end.promise, { trustLocks: true });
   await sim.until(id, "in_progress");
   sim.clock.jump(3_600_000);
   await sim.clock.advance(2 * LEASE_MS);

@@ -52,9 +52,9 @@ export function rememberView(replica: Replica, note: ViewNote): void {
   if (replica.views.size > VIEWS) replica.views.delete(replica.views.values().next().value!);
 }
 
-/** True when the journal behind the last checkpoint is longer than writing it: then the total cost stays linear. */
+/** True when the journal behind the last checkpoint is twice as long as it: the total cost stays linear and small beside the journal's own. */
 export function checkpointDue(replica: Replica): boolean {
-  return replica.tailBytes > Math.max(MIN_TAIL_BYTES, replica.checkpoint?.size ?? 0);
+  return replica.tailBytes > Math.max(MIN_TAIL_BYTES, 2 * (replica.checkpoint?.size ?? 0));
 }
 
 const fileOf = (n: number): string => `${String(n).padStart(12, "0")}.jsonl`;
