@@ -1,6 +1,7 @@
 // openState and the State handle: the library's front door, and with testing.ts the only file that knows the stores.
 // A State owns its store and its workers; closing it drains them first.
 import { existsSync, mkdirSync } from "node:fs";
+import { userInfo } from "node:os";
 import { dirname, extname, resolve } from "node:path";
 import { systemClock, type Clock } from "./base/clock.ts";
 import { PawlError } from "./base/errors.ts";
@@ -35,7 +36,7 @@ import { Worker, type WorkerOptions } from "./worker/worker.ts";
 export const MODEL: Model = { kinds: KINDS, seal, view: renderView };
 
 export type StateOptions = {
-  /** Who acts, for the history. Default: $PAWL_ACTOR, $USER, or "unknown". */
+  /** Who acts, for the history. Default: $PAWL_ACTOR, $USER, or the name of the account. */
   readonly actor?: string;
   /** Nothing is created, repaired or written. */
   readonly readOnly?: boolean;
@@ -60,8 +61,17 @@ export async function openState(url: string, options: StateOptions = {}): Promis
   const random = options.random ?? systemRandom;
   const open: OpenOptions = { clock, random, readOnly: options.readOnly ?? false, notice: options.notice ?? ((line) => process.stderr.write(`pawl: ${line}\n`)) };
   const { store, lockFolder } = await openStore(url, open);
-  const actor = options.actor ?? process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? "unknown";
+  const actor = options.actor ?? process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? accountName();
   return new State(store, lockFolder, { ...open, actor });
+}
+
+/** The account this process runs as; containers often have no $USER, and some accounts no name. */
+function accountName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return "unknown";
+  }
 }
 
 async function openStore(url: string, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {

@@ -11,6 +11,8 @@ export type Io = {
   stdin(): Promise<Uint8Array>;
   /** Standard output is a terminal. */
   readonly tty: boolean;
+  /** Standard error is one too. */
+  readonly errTty?: boolean | undefined;
   /** Whether results, and whether errors, are coloured. */
   readonly color: boolean;
   readonly errColor: boolean;
@@ -32,6 +34,7 @@ export function processIo(): Io {
     err: writerTo(stderr),
     stdin: readAll,
     tty,
+    errTty: stderr.isTTY === true,
     color: colored(env, tty),
     errColor: colored(env, stderr.isTTY === true),
     columns: tty && stdout.columns > 0 ? stdout.columns : COLUMNS,

@@ -27,9 +27,15 @@ export function locate(io: Pick<Io, "env" | "cwd">, flag: string | undefined): P
 }
 
 function nearest(cwd: string): Place | null {
+  const file = findUpward(cwd, FILES);
+  return file === null ? null : { url: file, exists: true };
+}
+
+/** The path of the first of these files in the nearest `.pawl` that has one, upward from `cwd`. Folders of strangers are passed over. */
+export function findUpward(cwd: string, names: readonly string[]): string | null {
   for (let folder = cwd; ; folder = dirname(folder)) {
-    const file = FILES.map((name) => join(folder, FOLDER, name)).find(isThere);
-    if (file !== undefined && (folder === cwd || isOurs(join(folder, FOLDER), cwd))) return { url: file, exists: true };
+    const file = names.map((name) => join(folder, FOLDER, name)).find(isThere);
+    if (file !== undefined && (folder === cwd || isOurs(join(folder, FOLDER), cwd))) return file;
     if (dirname(folder) === folder) return null;
   }
 }

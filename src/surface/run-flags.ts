@@ -1,13 +1,13 @@
 // The flags of `pawl run`, checked: a mistake is said before anything is read, created or started. What a flag leaves open
 // comes from the batch (what it was started with), then from .pawl/config.json, then from the default.
-import { existsSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { parseDuration } from "../base/duration.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import type { Backoff } from "../core/retry.ts";
 import type { Recipe } from "../worker/recipes.ts";
+import { findUpward } from "./location.ts";
 import type { Halt } from "./run-loop.ts";
 
 /** The flags by which an executor and its limits are named; a worker takes them as well. */
@@ -114,7 +114,7 @@ function usage(message: string, next?: string): PawlError {
 
 /** The flags a project always gives, from the nearest .pawl/config.json: `{"exec": "…", "concurrency": 4}`. Given flags win. */
 export function withConfig(raw: RawRunFlags, cwd: string): RawRunFlags {
-  const path = findUpward(cwd, join(".pawl", "config.json"));
+  const path = findUpward(cwd, ["config.json"]);
   if (path === null) return raw;
   let config: { [name: string]: Json };
   try {
@@ -134,10 +134,3 @@ export function withConfig(raw: RawRunFlags, cwd: string): RawRunFlags {
 }
 
 const CONFIGURABLE = new Set(["exec", "with", "verify", "check", "once", "prompt", "concurrency", "maxAttempts", "backoff", "timeout", "deadline", "halt"]);
-
-function findUpward(from: string, name: string): string | null {
-  for (let folder = from; ; folder = dirname(folder)) {
-    if (existsSync(join(folder, name))) return join(folder, name);
-    if (dirname(folder) === folder) return null;
-  }
-}

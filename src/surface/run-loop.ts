@@ -102,7 +102,7 @@ class Progress {
     this.#total = before.total;
     this.#completed = before.completed;
     this.#many = (plan.worker.concurrency ?? 1) > 1;
-    this.#bar = io.tty && !plan.quiet ? bar(io, clock, { total: before.total, done: before.completed, concurrency: plan.worker.concurrency ?? 1 }) : null;
+    this.#bar = io.tty && io.errTty && !plan.quiet ? bar(io, clock, { total: before.total, done: before.completed, concurrency: plan.worker.concurrency ?? 1 }) : null;
     this.hooks = { onStart: (task) => this.#start(task), onEnd: (task) => this.#end(task), onReview: (task, verdict) => (verdict.passed ? undefined : this.#line(task, `  ↺ Rejected: ${firstLine(verdict.feedback ?? "")}`)) };
   }
 

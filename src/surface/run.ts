@@ -8,6 +8,7 @@ import type { Lane } from "../core/claim.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
 import { FRESH_LINE, loadedLine } from "../core/progress.ts";
 import type { Batch } from "../core/records.ts";
+import { shellQuote } from "../core/words.ts";
 import type { ListFormat } from "../core/task-list.ts";
 import { importFile, readList, realPath } from "../worker/import.ts";
 import { asRecipe, executorOf, verifierOf, type Kitchen } from "../worker/recipes.ts";
@@ -165,7 +166,7 @@ function planOf(state: State, raw: RawRunFlags, flags: RunFlags, chosen: Chosen,
     halt: flags.halt,
     summary: () => (batch ? summaryOf(state.committer, batch.id) : state.status().then((status) => status.tasks)),
     onWorker: (id: string) => (batch ? updateBatch(state.committer, batch.id, { worker: id }) : Promise.resolve()),
-    resume: batch?.source ? `pawl run ${batch.source}` : batch ? `pawl run --resume ${batch.id}` : "pawl run --exec …",
+    resume: batch?.source ? `pawl run ${shellQuote(batch.source)}` : batch ? `pawl run --resume ${batch.id}` : "pawl run --exec …",
     quiet,
   };
 }
