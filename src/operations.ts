@@ -168,7 +168,7 @@ const reading: Operation[] = [
     run: async (state, input) => {
       const task = await state.tasks.get(input.id);
       const [steps, outputs] = await Promise.all([state.tasks.steps(task.id), input.output ? state.tasks.outputs(task.id) : []]);
-      return { task, steps: steps.map(shownStep), ...(input.output ? { outputs } : {}) };
+      return { task, steps: [...steps].sort((a, b) => a.started_at.localeCompare(b.started_at)).map(shownStep), ...(input.output ? { outputs } : {}) };
     },
   }),
   operation({

@@ -17,7 +17,7 @@ import { DEFAULT_QUEUE, type NewTask } from "./core/new-task.ts";
 import { importFile, type ImportedList, type ImportOptions } from "./worker/import.ts";
 import { statusOf, type StatusReport } from "./core/status.ts";
 import { listEntries } from "./core/task-list.ts";
-import { KINDS, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
+import { KINDS, STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
 import {
   addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
   type TaskEdit, type TaskFilter,
@@ -91,6 +91,8 @@ export function isSqlite(path: string): boolean {
   return [".db", ".sqlite", ".sqlite3"].includes(extname(path).toLowerCase());
 }
 
+const NONE = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>;
+
 /** A claimed task and the token that lets its holder complete, fail or release it. */
 export type Claim = { readonly task: Task; readonly token: string };
 
@@ -134,7 +136,8 @@ export class State {
     get: (ref: number | string): Promise<Task> => getTask(this.committer, ref),
     find: (ref: number | string): Promise<Task | null> => findTask(this.committer, ref),
     list: (filter?: TaskFilter): Promise<Task[]> => listTasks(this.committer, filter),
-    count: (): Promise<Record<Status, number>> => this.committer.store.count("task", { index: "status" }, "status") as Promise<Record<Status, number>>,
+    /** How many there are in each status. */
+    count: async (): Promise<Record<Status, number>> => ({ ...NONE, ...(await this.committer.store.count("task", { index: "status" }, "status")) }),
     /** Claims the next due task for a caller that runs it itself; held for `leaseMs` (default an hour), null when nothing is due. */
     claim: (options: { leaseMs?: number; queue?: string; batch?: string; actor?: string } = {}): Promise<Claim | null> => this.#claim(options),
     complete: (ref: number | string, result: unknown, options: SettleOptions = {}): Promise<Task> => completeTask(this.committer, ref, result, this.#settling(options)),

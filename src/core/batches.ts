@@ -187,9 +187,9 @@ export class BatchHandle {
     return items.flatMap((item, i) => (tasks[i] ? [{ name: item.name, position: item.position, task: tasks[i] }] : []));
   }
 
-  /** The first item that is neither completed, failed nor skipped, or null. Reads only. */
+  /** The first item that may be worked now: not ended, not behind an unfinished dependency, not delayed. Null when there is none. Reads only. */
   async next(): Promise<BatchItem | null> {
-    return (await this.items()).find((item) => item.task.status === "pending") ?? null;
+    return (await this.items()).find((item) => item.task.status === "pending" && item.task.ready) ?? null;
   }
 
   async complete(item: string | number, result: unknown = null): Promise<Task> {

@@ -12,7 +12,7 @@ export type Lane = { readonly queue: string; readonly batch_id: string | null };
 
 export type ClaimRequest = {
   readonly lanes: readonly Lane[];
-  /** Take reviews of tasks that name this verifier. */
+  /** Take reviews of tasks that name this verifier; tasks that name none get it. */
   readonly verifier: string | null;
   /** This task only, wherever it is, if it is due. */
   readonly only?: number;
@@ -41,7 +41,7 @@ async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{
     late = due.filter((task) => pastDeadline(task, now));
     const outcomes = due.filter((task) => !pastDeadline(task, now)).map((task) => {
       const by = { actor: request.actor ?? request.worker, now };
-      const outcome = task.status === "review" ? claimReview(task, request.worker, request.leaseMs, by) : claim(task, request.worker, request.leaseMs, by);
+      const outcome = task.status === "review" ? claimReview(task, request.worker, request.leaseMs, by) : claim(task, request.worker, request.leaseMs, by, request.verifier);
       claimed.push(outcome.task);
       return outcome;
     });

@@ -60,7 +60,9 @@ async function takeOverDead(committer: Committer, evidence: Evidence, actor: str
   let buried = 0;
   for (const worker of workers) {
     if (evidence.ownerState(worker, worker.id) !== "dead") continue;
-    moved += await buryWorker(committer, evidence, worker, actor);
+    const freed = await buryWorker(committer, evidence, worker, actor);
+    if (freed === null) continue;
+    moved += freed;
     buried++;
   }
   const late = await committer.store.list("task", { index: "lease", to: iso(committer.store.clock.now()), limit: PAGE });
@@ -77,9 +79,10 @@ function overdue(task: Task, now: number): boolean {
   return task.timeout_ms !== null && task.lease_expires_at !== null && parseIso(task.lease_expires_at) + task.timeout_ms <= now;
 }
 
-async function buryWorker(committer: Committer, evidence: Evidence, worker: WorkerRecord, actor: string): Promise<number> {
+/** Frees the tasks of a dead worker; null when what it left running could not be ended yet. */
+async function buryWorker(committer: Committer, evidence: Evidence, worker: WorkerRecord, actor: string): Promise<number | null> {
   const processes = (await committer.store.list("process", { equals: { worker: worker.id } })) as unknown as ProcessRecord[];
-  if (!(await evidence.endProcesses(processes))) return 0;
+  if (!(await evidence.endProcesses(processes))) return null;
   const owned = (await listAll(committer, "task", { index: "lease" })).map(asTask).filter((task) => task.worker === worker.id);
   const moved = await Promise.all(owned.map((task) => takeOne(committer, task, actor, `worker ${worker.label} (pid ${worker.pid}) died`)));
   await committer.commit({

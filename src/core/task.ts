@@ -87,7 +87,7 @@ const UNOWNED = { worker: null, lease_expires_at: null } as const;
 const DUE = { ...UNOWNED, status: "pending", ready: true, run_at: null, waiting_for: null } as const;
 
 /** A worker takes it. Counts an attempt unless it goes on with one that a wait or a drain interrupted. */
-export function claim(task: Task, worker: string, leaseMs: number, by: By): Outcome {
+export function claim(task: Task, worker: string, leaseMs: number, by: By, verifier: string | null = null): Outcome {
   const attempts = task.continues ? task.attempts : task.attempts + 1;
   const fence = task.fence + 1;
   return move(task, by, {
@@ -95,6 +95,8 @@ export function claim(task: Task, worker: string, leaseMs: number, by: By): Outc
     set: {
       status: "in_progress", ready: false, continues: false, attempts, fence, worker,
       lease_expires_at: iso(by.now + leaseMs), started_at: task.started_at ?? iso(by.now),
+      // A worker that judges judges everything it does: whoever takes over must not complete it unjudged.
+      verifier: task.verifier ?? verifier,
     },
     details: { attempt: attempts, fence },
   });

@@ -29,7 +29,7 @@ function indented(text: string): string {
 const COLUMNS = ["id", "key", "status", "description", "input", "result", "error", "attempts", "priority", "tags", "created_at", "started_at", "completed_at"] as const;
 
 function csv(tasks: readonly Task[]): string {
-  const rows = tasks.map((task) => COLUMNS.map((column) => cell(column === "error" ? task.error?.message : column === "tags" ? task.tags.join(",") : task[column])).join(","));
+  const rows = tasks.map((task) => COLUMNS.map((column) => cell(column === "error" ? task.error?.message : column === "tags" ? task.tags.join(";") : task[column])).join(","));
   return `${[COLUMNS.join(","), ...rows].join("\r\n")}\r\n`;
 }
 

@@ -13,7 +13,8 @@ import type { Task } from "../core/records.ts";
 import { wellFormed } from "../core/retry.ts";
 import { parseToken } from "../core/token.ts";
 import { splitWords } from "../core/words.ts";
-import { Execution, type CheckAnswer, type StepContext } from "../worker/context.ts";
+import type { CheckAnswer, StepContext } from "../worker/context.ts";
+import { Execution } from "../worker/execution.ts";
 import type { State } from "../state.ts";
 import type { Shell } from "./shell.ts";
 

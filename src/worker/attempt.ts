@@ -11,7 +11,8 @@ import { failureOf, type Backoff } from "../core/retry.ts";
 import { idempotencyKey } from "../core/step.ts";
 import { complete, expire, failAttempt, park, reject, release, reviewError, submit, type By, type Outcome } from "../core/task.ts";
 import { closingOf } from "../core/tasks.ts";
-import { Execution, type ExecutionOptions, type TaskContext } from "./context.ts";
+import type { TaskContext } from "./context.ts";
+import { Execution, type ExecutionOptions } from "./execution.ts";
 import type { Put } from "../store/store.ts";
 import { UsageLimitError, type Attempt, type Executor, type Verdict, type Verifier } from "./executor.ts";
 

@@ -1,5 +1,5 @@
 // Reads a task list from a file or standard input and makes its batch agree with it. The identity of a list is its real
-// path: the same file is the same batch until that one has ended; another file beside an unfinished batch is asked for.
+// path: the same file is the same batch (with `fresh`, a new one); another file beside an unfinished batch must be asked for.
 import { readFileSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { messageOf, PawlError } from "../base/errors.ts";

@@ -6,6 +6,18 @@ import { commandWords, prepareCommand, resultOf, runCommand, type CommandOptions
 import type { CheckAnswer } from "./context.ts";
 import type { Executor } from "./executor.ts";
 
+/** The step a `--once` command is run as. */
+const STEP = "command";
+
+/**
+ * A command that may be repeated, but not where an earlier run of the task said `--once`: what that left open is settled
+ * first, so that leaving out the flag the second time does not repeat the effect.
+ */
+export function rememberingOnce(options: CommandOptions, plain: Executor): Executor {
+  const once = onceExecutor(options, plain);
+  return { ...plain, run: (task, attempt) => (attempt.context.recorded(STEP) ? once.run(task, attempt) : plain.run(task, attempt)) };
+}
+
 /** `check`: exit code 0 means it happened (stdout is the result), 1 that it did not; anything else that it cannot tell. */
 export function onceExecutor(options: CommandOptions, plain: Executor): Executor {
   const command = { ...options, command: commandWords(options.command) };
@@ -18,7 +30,7 @@ export function onceExecutor(options: CommandOptions, plain: Executor): Executor
       if (check) await prepareCommand(check.command, check);
     },
     run: (task, attempt) =>
-      attempt.context.step("command", {
+      attempt.context.step(STEP, {
         effect: "once",
         ...(check === undefined ? {} : {
           check: async (): Promise<CheckAnswer> => {

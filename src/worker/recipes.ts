@@ -4,7 +4,7 @@ import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { commandExecutor, commandVerifier, type CommandOptions } from "./command.ts";
 import type { Executor, Verifier } from "./executor.ts";
-import { onceExecutor } from "./once-command.ts";
+import { onceExecutor, rememberingOnce } from "./once-command.ts";
 import { personVerifier, type Ask } from "./person.ts";
 import { presetExecutor } from "./presets.ts";
 
@@ -22,7 +22,7 @@ export function executorOf(recipe: Recipe, kitchen: Kitchen): Executor {
   if (recipe.kind === "command") {
     const options: CommandOptions = { ...common, ...prompt, command: recipe.command, ...(recipe.once ? { once: true } : {}), ...(recipe.check === undefined ? {} : { check: recipe.check }) };
     const plain = commandExecutor(options);
-    return recipe.once ? onceExecutor(options, plain) : plain;
+    return recipe.once ? onceExecutor(options, plain) : rememberingOnce(options, plain);
   }
   if (recipe.kind === "preset") return presetExecutor(recipe.preset, { ...common, ...prompt, args: recipe.args ?? [] });
   throw new PawlError("usage", "A person cannot be the executor of a run.", { next: "Use --exec or --with." });

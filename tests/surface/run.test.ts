@@ -206,3 +206,20 @@ test("--max-tasks, --halt, --dry-run, --json and .pawl/config.json", async (t) =
   const data = JSON.parse((await at.pawl(["run", "tasks.txt", "--retry-failed", "--json"])).stdout) as { kind: string; data: { completed: number; total: number } };
   assert.deepEqual([data.kind, data.data.completed, data.data.total], ["run", 4, 4]);
 });
+
+test("--verify judges tasks outside batches too; --once holds for a task when a later run leaves it out", async (t) => {
+  const at = place(t);
+  await at.pawl(["add", "loose"]);
+  const judged = await at.pawl(["run", "--exec", "echo ok", "--verify", "false", "--max-attempts", "3", "--backoff", "off"]);
+  assert.equal(judged.code, 1);
+  const [task] = await at.json<Task[]>(["list"]);
+  assert.deepEqual([task!.status, task!.attempts], ["failed", 3]);
+  await at.pawl(["add", "send the mail"]);
+  at.write("send.sh", "#!/bin/sh\necho sent >> mails\nexit 1\n", 0o755);
+  await at.pawl(["run", "--once", "--exec", "./send.sh"]);
+  const [decision] = await at.json<{ id: string }[]>(["inbox"]);
+  assert.equal((await at.pawl(["answer", decision!.id, "done", "--value", '"yes"'])).code, 0);
+  await at.pawl(["run", "--exec", "./send.sh"]);
+  assert.equal(readFileSync(at.path("mails"), "utf8"), "sent\n");
+  assert.deepEqual((await at.json<Task[]>(["list"]))[1]!.result, "yes");
+});
