@@ -97,7 +97,7 @@ function currentTask(conflict: Conflict, task: Task, options: { fence?: number; 
     throw new PawlError("conflict", `Another writer changed a ${conflict.kind} that this command read.`, { next: "Try again.", details: { conflict } });
   }
   const now = conflict.record as Task | null;
-  if (options.fence !== undefined && (now === null || now.fence !== options.fence)) throw leaseLost(task.id, now);
+  if (options.fence !== undefined && (now === null || now.fence !== options.fence || now.worker === null)) throw leaseLost(task.id, now);
   if (now === null) throw notFound(task.id);
   return now;
 }

@@ -113,6 +113,7 @@ export function claimReview(task: Task, worker: string, leaseMs: number, by: By)
 
 /** The result is there: completed, or kept for review when the task names a verifier. The owner keeps the lease for the review. */
 export function submit(task: Task, result: Json, by: By, closing: readonly Put[] = []): Outcome {
+  requireLegal(task, "submitted");
   if (task.verifier === null) return complete(task, result, by, closing);
   return move(task, by, { event: "submitted", set: { status: "review", result, error: null }, puts: closing });
 }

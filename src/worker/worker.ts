@@ -207,11 +207,6 @@ export class Worker {
     // Only those who asked before this look at the state may be told what it found.
     const asked = this.#idleWaiters.splice(0);
     const { clock, committer } = this.#home;
-    if (clock.monotonic() - this.#sweptAt >= SWEEP_MS) {
-      this.#sweptAt = clock.monotonic();
-      await sweep(committer, this.#evidence, this.id, false);
-      await this.#noticeLost();
-    }
     let empty = !this.#mayClaim();
     while (this.#mayClaim()) {
       const room = Math.min(this.#concurrency - this.#active.size, (this.#options.maxTasks ?? Infinity) - this.#started);
@@ -219,6 +214,15 @@ export class Worker {
       for (const task of claimed) this.#start(task);
       empty = claimed.length === 0;
       if (claimed.length < room) break;
+    }
+    // After the claim: what has just been added must not wait for a look at the whole state.
+    if (clock.monotonic() - this.#sweptAt >= SWEEP_MS) {
+      this.#sweptAt = clock.monotonic();
+      if ((await sweep(committer, this.#evidence, this.id, false)) > 0) {
+        empty = false;
+        this.#again = true;
+      }
+      await this.#noticeLost();
     }
     // Idle is said only after a whole look: another worker may have died between a task's end and its dependents' start.
     if (this.#active.size === 0 && empty && asked.length > 0 && this.#mayClaim() && (await sweep(committer, this.#evidence, this.id, true)) > 0) {

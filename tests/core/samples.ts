@@ -19,7 +19,7 @@ const OVER = { ready: false, attempts: 1, fence: 1, started_at: AT, completed_at
 
 const BY_STATUS: { readonly [status in Status]: Partial<Task> } = {
   pending: {},
-  in_progress: OWNED,
+  in_progress: { ...OWNED, verifier: "v" },
   waiting: { ready: false, attempts: 1, fence: 1, started_at: AT, continues: true, waiting_for: [{ kind: "timer" }] },
   review: { ...OWNED, result: "made", verifier: "v" },
   completed: { ...OVER, result: "made" },
