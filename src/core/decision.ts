@@ -101,7 +101,7 @@ function requireOpen(decision: Decision, settlement: Settlement): void {
 function answered(decision: Decision, settlement: Settlement, now: number): Partial<Decision> {
   const allowed = ANSWERS[decision.kind];
   const { answer } = settlement;
-  if (decision.kind === "question" ? answer === "approve" || answer === "deny" : !(answer in allowed)) {
+  if (decision.kind === "question" ? answer === "approve" || answer === "deny" : !Object.hasOwn(allowed, answer)) {
     const fits = decision.kind === "question" ? "any text" : Object.entries(allowed).map(([name, does]) => `${name} (${does})`).join(", ");
     throw new PawlError("usage", `"${answer}" does not answer decision ${decision.id}. It takes: ${fits}.`, { next: decision.kind === "question" ? `pawl answer ${decision.id} "…"` : `pawl answer ${decision.id} ${Object.keys(allowed)[0]}` });
   }

@@ -81,6 +81,7 @@ export async function addTasks(committer: Committer, list: readonly NewTask[], a
 }
 
 async function dependenciesByTask(committer: Committer, list: readonly Pick<NewTask, "depends_on">[]): Promise<Task[][]> {
+  for (const { depends_on } of list) if (depends_on !== undefined) checkTaskFields({ depends_on });
   const wanted = [...new Set(list.flatMap((fields) => fields.depends_on ?? []))];
   if (wanted.length === 0) return list.map(() => []);
   const found = await committer.store.get("task", wanted);

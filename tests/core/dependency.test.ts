@@ -4,13 +4,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { blockersOf } from "../../src/core/dependency.ts";
-import { sweep, type Evidence } from "../../src/core/sweep.ts";
+import { sweep } from "../../src/core/sweep.ts";
 import { parseToken } from "../../src/core/token.ts";
 import type { State } from "../../src/state.ts";
 import { simulate } from "../simulation.ts";
 import { MEMORY, STORES } from "../stores.ts";
-
-export const NO_EVIDENCE: Evidence = { ownerState: () => "unknown", endProcesses: async () => true, forget: () => undefined };
+import { NO_EVIDENCE } from "./samples.ts";
 
 /** Runs `hook` once, after the next call of `get` or `list` that reads what `when` says has answered. */
 function afterReading(state: State, when: (kind: string, keys: readonly unknown[]) => boolean, hook: () => Promise<unknown>): void {

@@ -1,11 +1,15 @@
 // A task record to apply rules to, and what must be true of every task at any time.
 import assert from "node:assert/strict";
 import { HELD, TERMINAL, type Status, type Task } from "../../src/core/records.ts";
+import type { Evidence } from "../../src/core/sweep.ts";
 import type { By } from "../../src/core/task.ts";
 
 export const NOW = Date.UTC(2026, 0, 1);
 export const AT = new Date(NOW).toISOString();
 export const PERSON: By = { actor: "ann", now: NOW };
+
+/** A host that can tell nothing of workers: only their leases count. */
+export const NO_EVIDENCE: Evidence = { ownerState: () => "unknown", endProcesses: async () => true, forget: () => undefined };
 
 const BASE: Task = {
   id: 1, key: null, queue: "default", description: "x", input: null, status: "pending", result: null, error: null, feedback: null, attempts: 0, max_attempts: 3,

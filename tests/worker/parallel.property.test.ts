@@ -119,10 +119,10 @@ test("parallel branches never swap results: whatever crashes, every step gets it
       assert.ok(steps.every((step) => step.status === "completed"));
       assert.equal(await sim.state.history.verify(done.id), null);
     }),
-    { numRuns: 300 },
+    { numRuns: 200 },
   );
   t.diagnostic(`${crashes} crashes`);
-  assert.ok(crashes > 150, `only ${crashes} crashes`);
+  assert.ok(crashes > 100, `only ${crashes} crashes`);
 });
 
 test("hazard 7: a program whose names are ambiguous is refused on its first run, or replays exactly", { timeout: 60_000 }, async (t) => {
@@ -156,7 +156,7 @@ test("hazard 7: a program whose names are ambiguous is refused on its first run,
       assert.deepEqual(replay.ran, [], "a replay runs nothing");
       assert.deepEqual(placesIn(live), placesOf(shape, "0"));
     }),
-    { numRuns: 150 },
+    { numRuns: 120 },
   );
   assert.ok(seen.refused > 5 && seen.replayed > 5, JSON.stringify(seen));
 });
@@ -173,6 +173,6 @@ test("hazard 7: crashed in the middle, an ambiguous program never ends with a re
       if (ended?.status === "completed") assert.deepEqual(placesIn(ended.result as Tree), placesOf(shape, "0"));
       else if (ended) assert.equal(ended.error?.code, "ambiguous_step", JSON.stringify(ended.error));
     }),
-    { numRuns: 200 },
+    { numRuns: 120 },
   );
 });

@@ -42,6 +42,15 @@ for (const store of STORES) {
   });
 }
 
+test("a worker that judges judges all it claims; a task's own verifier goes before", async (t) => {
+  const sim = await simulate(t);
+  await sim.state.tasks.addAll([{ description: "plain" }, { description: "named", verifier: "somebody else" }]);
+  const judged: number[] = [];
+  await sim.finish(sim.start(() => 1, { verify: ({ id }) => judged.push(id) > 0 }).worker.idle());
+  assert.deepEqual((await sim.state.tasks.list()).map((task) => [task.status, task.verifier]), [["completed", "function"], ["review", "somebody else"]]);
+  assert.deepEqual(judged, [1]);
+});
+
 test("without its verifier a result stays in review, and is judged by the worker that has it", async (t) => {
   const sim = await simulate(t);
   const { id } = await sim.state.tasks.add({ description: "x", verifier: "function" });
@@ -63,7 +72,7 @@ test("errors of the verifier are not rejections: tried again later, then a perso
   const at: number[] = [];
   let runs = 0;
   const notices: string[] = [];
-  sim.start(() => ++runs, { verify: () => { at.push(sim.clock.monotonic()); throw new Error("linter crashed"); }, notice: (line) => notices.push(line) });
+  sim.start(() => ++runs, { verify: (task) => { if (task.id === next.id) return true; at.push(sim.clock.monotonic()); throw new Error("linter crashed"); }, notice: (line) => notices.push(line) });
   await sim.untilTrue(async () => (await sim.state.decisions.inbox()).length === 1);
   assert.equal(at.length, LIMITS.reviews);
   assert.deepEqual(at.slice(1).map((ms, i) => Math.round((ms - at[i]!) / 1_000)), [1, 2, 4, 8]);
@@ -78,7 +87,8 @@ test("errors of the verifier are not rejections: tried again later, then a perso
   const done = await sim.state.tasks.get(id);
   assert.deepEqual([done.status, done.result, done.error, done.waiting_for], ["completed", 1, null, null]);
   assert.equal((await sim.state.tasks.get(next.id)).ready, true);
-  assert.equal((await sim.until(next.id)).status, "completed");
+  const judged = await sim.until(next.id);
+  assert.deepEqual([judged.status, judged.verifier], ["completed", "function"], "a task that names no verifier gets the one of the worker that claims it");
 });
 
 test("a person who denies a stuck review sends it back with the reason", async (t) => {
