@@ -19,7 +19,7 @@ export type Backoff = {
 /** Delay in ms after `failures` tries have failed (1 or more): base, 2·base, 4·base … up to the cap, with jitter still under it. */
 export function backoffMs(failures: number, backoff: Backoff, random: number): number {
   const cap = backoff.capMs ?? LIMITS.backoffCapMs;
-  const delay = Math.min((backoff.baseMs ?? LIMITS.backoffMs) * 2 ** (failures - 1), cap);
+  const delay = Math.min((backoff.baseMs ?? LIMITS.backoffMs) * 2 ** Math.min(failures - 1, 60), cap);
   return backoff.jitter === false ? delay : Math.min(Math.round(delay * (0.5 + random)), cap);
 }
 

@@ -19,7 +19,7 @@ test("many processes count together exactly", async (t) => {
   assert.deepEqual(quarantined(place), []);
 });
 
-test("twenty processes that write without a pause: everyone has their turn", async (t) => {
+test("hazard 21: twenty processes that write without a pause: everyone has their turn", async (t) => {
   const place = placeFor(t);
   const store = await place.open();
   await store.commit([{ puts: [setCounter("c", 0)] }]);
@@ -53,7 +53,7 @@ test("whatever was acknowledged before a kill -9 is there afterwards", async (t)
   assert.deepEqual(quarantined(place).filter((name) => name.startsWith("edited")), [], "no view was taken for an edit");
 });
 
-test("Ctrl-Z never stops a process that holds the lock", { skip: process.platform === "win32" && "no such signal" }, async (t) => {
+test("hazard 21: Ctrl-Z never stops a process that holds the lock", { skip: process.platform === "win32" && "no such signal" }, async (t) => {
   const place = placeFor(t);
   const store = await place.open();
   await store.commit([{ puts: [setCounter("c", 0)] }]);

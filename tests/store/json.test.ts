@@ -110,7 +110,7 @@ test("a tail of zeros, of garbage, or with zeroed sectors is torn", async (t) =>
   }
 });
 
-test("a neighbour's torn tail is repaired while running, before anything is appended", async (t) => {
+test("hazard 18: a neighbour's torn tail is repaired while running, before anything is appended", async (t) => {
   const place = placeFor(t);
   const [a, b] = [await place.open(), await place.open()];
   await a.commit([add("a")]);

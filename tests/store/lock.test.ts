@@ -42,7 +42,7 @@ test("a lock and unlock write nothing", (t) => {
   lock.close();
 });
 
-test("evidence: held while its holder lives, free when it was killed", async (t) => {
+test("hazard 13: evidence: held while its holder lives, free when it was killed", async (t) => {
   const path = join(placeFor(t).folder, "worker.lock");
   const { identity } = openLock(path);
   const holder = child("hold", { ...placeFor(t), file: path });
@@ -55,7 +55,7 @@ test("evidence: held while its holder lives, free when it was killed", async (t)
   assert.equal(probeLock(path, identity), "free", "the probe does not keep the lock");
 });
 
-test("evidence within one process: its own lock is held", (t) => {
+test("hazard 13: evidence within one process: its own lock is held", (t) => {
   const path = join(placeFor(t).folder, "lock");
   const lock = openLock(path);
   lock.tryLock();
@@ -66,7 +66,7 @@ test("evidence within one process: its own lock is held", (t) => {
   lock.close();
 });
 
-test("evidence: a missing, replaced or copied file tells nothing, and nothing is created", (t) => {
+test("hazard 13: evidence: a missing, replaced or copied file tells nothing, and nothing is created", (t) => {
   const { folder } = placeFor(t);
   const path = join(folder, "lock");
   assert.equal(probeLock(path, { dev: 1, ino: 1 }), "unknown");
