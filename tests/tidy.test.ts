@@ -211,7 +211,7 @@ const atTop = (what: string | undefined): Finding[] => (what === undefined ? [] 
 
 const rules: Rule[] = [
   {
-    name: `imports point left: ${ROOMS.join(' <- ')}`,
+    name: `hazard 4: imports point left: ${ROOMS.join(' <- ')}`,
     why: 'a layer that knows nothing of those built on it can be read, tested and replaced alone',
     check: (source) => {
       if (!inSrc(source.path)) return [];

@@ -1,7 +1,7 @@
 // Which tasks a worker takes, and in what order: priority, then id, over the queues and batches it works, reviews included
 // when it has their verifier. The store reads and locks; the rule here decides; claim and history are one change.
 import { PawlError } from "../base/errors.ts";
-import type { Change, ClaimOrder, Guard, Put, Query } from "../store/store.ts";
+import type { ClaimOrder, Query } from "../store/store.ts";
 import { Committer } from "./committer.ts";
 import { asTask, type Task } from "./records.ts";
 import { claim, claimReview, pastDeadline } from "./task.ts";
@@ -45,7 +45,8 @@ async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{
       claimed.push(outcome.task);
       return outcome;
     });
-    return outcomes.length === 0 ? null : merge(outcomes.map((outcome) => outcome.change));
+    // No guards: the records were read inside this very transaction.
+    return outcomes.length === 0 ? null : { puts: outcomes.flatMap((outcome) => outcome.change.puts) };
   });
   if (result === null) return { claimed: [], late };
   if (result.ok) return { claimed, late };
@@ -72,17 +73,6 @@ function orderOf(request: ClaimRequest): ClaimOrder {
     return [due, { index: "review", equals: { queue: lane.queue, batch_id: lane.batch_id, verifier: request.verifier } }];
   });
   return { kind: "task", queries, order: ["priority"], limit: request.limit };
-}
-
-/** Several changes as one, all or nothing. They must not use `$new`. */
-export function merge(changes: readonly Change[]): Change {
-  const guards: Guard[] = [];
-  const puts: Put[] = [];
-  for (const change of changes) {
-    guards.push(...(change.guards ?? []));
-    puts.push(...change.puts);
-  }
-  return { guards, puts };
 }
 
 /** The task a claim of this lane would give first, without taking it. */

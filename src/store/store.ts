@@ -9,7 +9,11 @@
 // 4. `claim` reads in a given order, hands the records to a pure function and writes what it returns, as one change
 //    that no other writer can come between.
 // 5. Ids are assigned by the store, count up and are never used twice, not even after a delete or a crash.
-// 6. The kinds, the seal of chained records and everything else that has meaning is handed over at open, as a Model.
+// 6. An unknown kind or index is `internal`: as a value in `commit`, by rejecting elsewhere. A `set` cannot change a key.
+//    `$new` counts in text and integer fields only (in json it is a value). A claim gives each record once. `op_id` is
+//    looked at before the guards, and a change that failed has not used it up. Another handle on the same place reads
+//    what was acknowledged. A model that uses `op_id` has a kind called "op" with id and at.
+// 7. The kinds, the seal of chained records and everything else that has meaning is handed over at open, as a Model.
 import type { Clock } from "../base/clock.ts";
 import type { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
