@@ -12,6 +12,7 @@ import { backoffMs, failureOf, isPermanent, thrown } from "../core/retry.ts";
 import { checkStepName, endStep, explicitKey, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, type StepPlan } from "../core/step.ts";
 import type { Change } from "../store/store.ts";
 import type { CheckAnswer, StepContext, StepFunction, StepOptions, StepScope, TaskContext } from "./context.ts";
+import { UsageLimitError } from "./executor.ts";
 
 export type ExecutionOptions = {
   readonly committer: Committer;
@@ -170,6 +171,8 @@ export class Execution {
     const happened = plan.effect === "once" && !(error instanceof NotDone);
     // Taken away or stopped: nothing is known of this effect, and it is not this worker's to say.
     if (this.#options.signal.aborted || isPawlError(error, "lease_lost")) throw error;
+    // Not a failure of the step: the task is given back until the limit ends, and the step runs then.
+    if (error instanceof UsageLimitError && !happened) throw error;
     if (happened) {
       const step: Started = { start, started_at: iso(startedAt), input: plan.input, effect: plan.effect, output: null };
       return this.#resolve(plan, options, fn, step, "unknown", failureOf(error).message);
@@ -187,7 +190,7 @@ export class Execution {
       try {
         return await this.#once(plan, options, fn, start);
       } catch (error) {
-        const again = attempt < tries && !this.#options.signal.aborted && !isPermanent(error) && (plan.effect === "repeat" || error instanceof NotDone);
+        const again = attempt < tries && !this.#options.signal.aborted && !isPermanent(error) && !(error instanceof UsageLimitError) && (plan.effect === "repeat" || error instanceof NotDone);
         if (!again) throw error;
         await sleepFor(this.#options.committer.store.clock, backoffMs(attempt, options.retry ?? {}, this.#options.random.number()), this.#options.signal);
       }

@@ -21,13 +21,14 @@ export async function killWorkers(options: KillOptions): Promise<KillReport> {
   const random = seededRandom(options.seed);
   const started = Date.now();
   const state = await openState(location, { actor: "parent", notice: () => undefined });
-  const children = new Set<ChildProcess>();
+  const children = new Set<Victim>();
   try {
     let added = await addTasks(state, 100);
     for (let i = 0; i < options.workers; i++) children.add(start(location, log));
     for (let kill = 0; kill < options.kills; kill++) {
       await pause(60 + random.number() * 240);
-      const victims = [...children];
+      // One that is still starting has nothing to lose: on a slow machine all kills would hit those.
+      const victims = await atWork(children);
       const victim = victims[Math.floor(random.number() * victims.length)]!;
       children.delete(victim);
       await killed(victim);
@@ -52,11 +53,20 @@ async function addTasks(state: State, n: number): Promise<number> {
   return n;
 }
 
-function start(location: string, log: string): ChildProcess {
-  return spawn(process.execPath, [CHILD, location, log], { stdio: ["ignore", "ignore", "inherit"] });
+type Victim = { readonly child: ChildProcess; readonly ready: Promise<unknown>; working: boolean };
+
+function start(location: string, log: string): Victim {
+  const child = spawn(process.execPath, [CHILD, location, log], { stdio: ["ignore", "pipe", "inherit"] });
+  const victim: Victim = { child, working: false, ready: new Promise((resolve) => child.stdout!.once("data", resolve)).then(() => (victim.working = true)) };
+  return victim;
 }
 
-function killed(child: ChildProcess): Promise<void> {
+async function atWork(children: ReadonlySet<Victim>): Promise<Victim[]> {
+  await Promise.race([...children].map((victim) => victim.ready));
+  return [...children].filter((victim) => victim.working);
+}
+
+function killed({ child }: Victim): Promise<void> {
   return new Promise((resolve) => {
     if (child.exitCode !== null || child.signalCode !== null) return resolve();
     child.once("exit", () => resolve());

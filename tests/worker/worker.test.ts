@@ -368,6 +368,16 @@ test("a usage limit parks the task until then, counts no attempt, and nothing el
   assert.deepEqual(runs.slice(1).sort(), [1, 2]);
 });
 
+test("a usage limit met inside a step does the same; the step is not failed and runs when the limit has ended", async (t) => {
+  const sim = await simulate(t);
+  const { id } = await sim.state.tasks.add({ description: "x", max_attempts: 1 });
+  let runs = 0;
+  sim.start(async (_, { step }) => step("model call", { retry: { tries: 5 } }, () => { if (++runs === 1) throw new UsageLimitError("limit reached", sim.clock.now() + 60_000); return "answer"; }));
+  await sim.clock.advance(50_000);
+  assert.deepEqual([runs, (await sim.state.tasks.get(id)).status, await sim.state.tasks.steps(id)], [1, "pending", []]);
+  assert.deepEqual([(await sim.until(id)).result, (await sim.state.tasks.get(id)).attempts, runs], ["answer", 1, 2]);
+});
+
 test("an executor that cannot work claims nothing, and says so to whoever asks", async (t) => {
   const state = await MEMORY.open(t);
   const task = await state.tasks.add({ description: "x" });
