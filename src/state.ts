@@ -15,6 +15,7 @@ import { inbox, getDecision, settleDecision, type Settlement } from "./core/deci
 import { seal, verifyChain } from "./core/history.ts";
 import { DEFAULT_QUEUE, type NewTask } from "./core/new-task.ts";
 import { importFile, type ImportedList, type ImportOptions } from "./worker/import.ts";
+import { sweep } from "./core/sweep.ts";
 import { statusOf, type StatusReport } from "./core/status.ts";
 import { listEntries } from "./core/task-list.ts";
 import { KINDS, STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
@@ -28,6 +29,7 @@ import { openJson } from "./store/json/json.ts";
 import { openMemory } from "./store/memory.ts";
 import { openSqlite } from "./store/sqlite.ts";
 import type { Model, OpenOptions, Store } from "./store/store.ts";
+import { hostEvidence } from "./worker/liveness.ts";
 import { executeOnce } from "./worker/once.ts";
 import { functionExecutor, functionVerifier, type Execute, type Verify } from "./worker/function.ts";
 import { Worker, type WorkerOptions } from "./worker/worker.ts";
@@ -228,6 +230,8 @@ export class State {
   }
 
   async #claim(options: { leaseMs?: number; queue?: string; batch?: string; actor?: string }): Promise<Claim | null> {
+    // Nobody else may be there to see that a worker died, a delay has passed or a wait is over.
+    await sweep(this.committer, hostEvidence(this.clock), this.actor, false);
     const [task] = await claimDue(this.committer, {
       lanes: [{ queue: options.queue ?? DEFAULT_QUEUE, batch_id: options.batch ?? null }], verifier: null, limit: 1,
       worker: `c-${this.random.hex(16)}`, leaseMs: options.leaseMs ?? LIMITS.heldLeaseMs, actor: options.actor ?? this.actor,

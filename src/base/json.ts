@@ -37,7 +37,8 @@ function copy(value: unknown, path: string, depth: number): Json | undefined {
 
 function copyObject(value: object, path: string, depth: number): Json | undefined {
   if (depth >= LIMITS.valueDepth) throw refused(path, `it is nested deeper than ${LIMITS.valueDepth} levels (or refers to itself)`);
-  if (Array.isArray(value)) return value.map((item, i) => copy(item, `${path}[${i}]`, depth + 1) ?? null);
+  // Not `map`, which would leave the holes of a sparse list where JSON has null.
+  if (Array.isArray(value)) return Array.from(value, (item, i) => copy(item, `${path}[${i}]`, depth + 1) ?? null);
   if (typeof (value as { toJSON?: unknown }).toJSON === "function") {
     return copy((value as { toJSON(): unknown }).toJSON(), path, depth + 1);
   }
