@@ -1,35 +1,14 @@
 // `npm run bench`: every figure of the README in one go, floors and Pawl in turn so that a busy machine slows both; medians
 // of ROUNDS, ratios paired by round. Prints a table and writes bench/out/results.json. `--quick`: fewer tasks and rounds.
+// Parts can be named: throughput flushes latency takeover.
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { round } from "./floor.ts";
+import { bench, fresh, measure, median, quick, raw, row, ROUNDS, spread } from "./table.ts";
 
-const quick = process.argv.includes("--quick");
-const ROUNDS = quick ? 3 : 5;
 const TASKS = quick ? 5_000 : 20_000;
-const folder = mkdtempSync(join(tmpdir(), "pawl-bench-"));
-type Figure = { [name: string]: number };
-type Row = { readonly what: string; readonly figure: string; readonly target: string; readonly met: boolean | null };
-const rows: Row[] = [];
-const raw: { [name: string]: unknown } = {};
-
-let files = 0;
-const fresh = (ending: string) => join(folder, `${++files}${ending}`);
-
-function measure(script: string, args: readonly (string | number)[]): Figure {
-  const output = execFileSync(process.execPath, [join(import.meta.dirname, script), ...args.map(String)], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
-  return JSON.parse(output.trim().split("\n").at(-1)!) as Figure;
-}
-
-const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
-const spread = (values: readonly number[]) => `${Math.min(...values)}–${Math.max(...values)}`;
-
-function row(what: string, figure: string, target: string, met: boolean | null): void {
-  rows.push({ what, figure, target, met });
-  console.log(`${met === null ? " " : met ? "✓" : "✗"} ${what.padEnd(58)} ${figure.padEnd(62)} ${target}`);
-}
+const STORES = [["SQLite", ".db"], ["JSON", ".json"]] as const;
 
 /** 5-step tasks, 100 in flight, paired with the floor of the same round. */
 function throughput(name: string, floor: string, ending: string, floorEnding: string, target: number): void {
@@ -74,18 +53,12 @@ function takeover(name: string, ending: string): void {
   row(`${name}: kill -9 with 1,000 in progress, until all run again`, `${median(all)} ms (${spread(all)})`, "under 1,000 ms", median(all) < 1000);
 }
 
-console.log(`Node ${process.version}, ${cpus().length} cores (${cpus()[0]?.model}), ${ROUNDS} rounds of ${TASKS} tasks; medians, in brackets the range\n`);
-try {
-  throughput("SQLite", "floor-sqlite.ts", ".db", ".floor.db", 50);
-  throughput("JSON", "floor-journal.ts", ".json", ".jsonl", 40);
-  for (const [name, ending] of [["SQLite", ".db"], ["JSON", ".json"]] as const) {
-    flushes(name, ending);
-    latency(name, ending);
-    takeover(name, ending);
-  }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
-}
-mkdirSync(join(import.meta.dirname, "out"), { recursive: true });
-writeFileSync(join(import.meta.dirname, "out", "results.json"), `${JSON.stringify({ at: new Date().toISOString(), node: process.version, rows, raw }, null, 2)}\n`);
-console.log("\nWritten: bench/out/results.json");
+bench("results", {
+  throughput() {
+    throughput("SQLite", "floor-sqlite.ts", ".db", ".floor.db", 50);
+    throughput("JSON", "floor-journal.ts", ".json", ".jsonl", 40);
+  },
+  flushes: () => STORES.forEach(([name, ending]) => flushes(name, ending)),
+  latency: () => STORES.forEach(([name, ending]) => latency(name, ending)),
+  takeover: () => STORES.forEach(([name, ending]) => takeover(name, ending)),
+});

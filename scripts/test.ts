@@ -5,6 +5,7 @@ import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { startPostgres, type Server } from './postgres.ts';
 
 const started = performance.now();
 const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`;
@@ -28,6 +29,17 @@ if (tsc.status !== 0) {
 }
 console.log(`types checked (${seconds()}), running ${files.length} test files`);
 
+// One Postgres for all files, unless there is one already. Without any, the tests that need it fail and say what to do.
+let server: Server | null = null;
+if (!process.env['PAWL_TEST_PG_URL']) {
+  try {
+    server = await startPostgres();
+    process.env['PAWL_TEST_PG_URL'] = server.url;
+  } catch (error) {
+    console.error(`test: ${(error as Error).message}`);
+  }
+}
+
 const skipped: string[] = [];
 let failed = false;
 const events = run({ files, concurrency: 2 });
@@ -45,5 +57,6 @@ output.on('end', () => {
   for (const line of skipped) console.log(line);
   console.log(`total time: ${seconds()}`);
   process.exitCode = failed ? 1 : 0;
+  void server?.stop();
 });
 output.pipe(process.stdout);

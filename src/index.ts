@@ -1,6 +1,10 @@
 // What users of the package import. Only re-exports: start at openState.
 
-export { openState, State, type Claim, type SettleOptions, type StateOptions, type WorkOptions } from "./state.ts";
+export { openState, placeAt, State, type Here, type Place, type Claim, type SettleOptions, type StateOptions, type WorkOptions } from "./state.ts";
+
+export type { CopyReport } from "./core/copy.ts";
+export type { Health } from "./core/doctor.ts";
+export { FINDINGS, type Finding, type FindingCode } from "./base/finding.ts";
 
 // Errors: one class, a closed list of codes.
 export { ERROR_CODES, isPawlError, PawlError, type ErrorCode } from "./base/errors.ts";
@@ -15,7 +19,7 @@ export {
 } from "./core/records.ts";
 export type { NewTask } from "./core/new-task.ts";
 export type { TaskEdit, TaskFilter } from "./core/tasks.ts";
-export { CONTEXT_TOKENS, type BatchSummary } from "./core/batch.ts";
+export type { BatchSummary } from "./core/batch.ts";
 export type { BatchHandle, BatchItem, ImportReport, NewBatch } from "./core/batches.ts";
 export { ANSWERS, type Settlement } from "./core/decision.ts";
 export type { StatusReport } from "./core/status.ts";

@@ -2,15 +2,17 @@
 // how it runs. Command line, MCP and HTTP are loops over this table; none of them decides anything.
 import { checkInput, type Input, type Params } from "./base/params.ts";
 import { iso } from "./base/clock.ts";
-import { PawlError } from "./base/errors.ts";
+import { ERROR_CODES, PawlError } from "./base/errors.ts";
+import { dueInBatches } from "./core/batches.ts";
+import { DEFAULT_QUEUE } from "./core/new-task.ts";
 import { verifyChain } from "./core/history.ts";
 import { STATUSES, type Status, type Step, type Task } from "./core/records.ts";
 import { renewClaim, type TaskEdit } from "./core/tasks.ts";
 import { LIST_FORMATS, type ListFormat } from "./core/task-list.ts";
 import { parseToken, type Token } from "./core/token.ts";
-import { explain } from "./core/why.ts";
 import { LIMITS } from "./base/limits.ts";
-import type { State } from "./state.ts";
+import type { Health } from "./core/doctor.ts";
+import type { Here, State } from "./state.ts";
 
 export type Operation = {
   /** noun_verb: the name in MCP and HTTP. */
@@ -27,12 +29,26 @@ export type Operation = {
   readonly output: string;
   readonly params: Params;
   readonly run: (state: State, input: { readonly [name: string]: unknown }) => Promise<unknown>;
+  /** Instead of an open state it needs only the place of one, which may be damaged, or not there. A door that has one may run it so. */
+  readonly at?: (here: Here, input: { readonly [name: string]: unknown }) => Promise<unknown>;
+  /** A line for people beside what came out. */
+  readonly hint?: (state: State, input: { readonly [name: string]: unknown }, data: unknown) => Promise<string | null> | null;
+  /** The exit code of a command line for what came out, when it is not 0. */
+  readonly exit?: (data: unknown) => number;
 };
+
 
 /** Declares an operation; its input is checked before `run` sees it. */
 export function operation<P extends Params>(declared: Omit<Operation, "params" | "run"> & { readonly params: P; readonly run: (state: State, input: Input<P>) => Promise<unknown> }): Operation {
   const { params, run, ...rest } = declared;
   return { ...rest, params, run: async (state, input) => run(state, checkInput(params, input, rest.command)) };
+}
+
+/** Declares an operation on the place of a state. Through an open state it works on that state's place. */
+function placeOperation<P extends Params>(declared: Omit<Operation, "params" | "run" | "at"> & { readonly params: P; readonly at: (here: Here, input: Input<P>) => Promise<unknown> }): Operation {
+  const { params, at, ...rest } = declared;
+  const checked = async (here: Here, input: { readonly [name: string]: unknown }) => at(here, checkInput(params, input, rest.command));
+  return { ...rest, params, at: checked, run: (state, input) => checked(state.here(), input) };
 }
 
 const ID = { type: "text", summary: "id or key of the task", required: true, arg: true } as const;
@@ -45,7 +61,7 @@ const FIELDS = {
   queue: { type: "text", summary: "queue (default: default)" },
   priority: { type: "integer", summary: "lower runs first (default: 5)" },
   tags: { type: "texts", summary: "tags, separated by commas" },
-  "depends-on": { type: "integers", summary: "ids of tasks that must be completed first" },
+  "depends-on": { type: "refs", summary: "ids or keys of tasks that must be completed first" },
   verifier: { type: "text", summary: "name of the verifier that must judge its result" },
   "max-attempts": { type: "integer", summary: `executions at most (default: ${LIMITS.attempts})`, min: 1 },
   timeout: { type: "duration", summary: "time-out of one attempt, such as 90s or 5m", min: 1 },
@@ -54,7 +70,7 @@ const FIELDS = {
 } as const satisfies Params;
 
 /** The flags of adding and editing as fields of a task; durations become instants. */
-function fieldsOf(state: State, input: Input<typeof FIELDS>): TaskEdit {
+async function fieldsOf(state: State, input: Input<typeof FIELDS>): Promise<TaskEdit> {
   const now = state.clock.now();
   return {
     ...(input.input === undefined ? {} : { input: input.input }),
@@ -62,7 +78,7 @@ function fieldsOf(state: State, input: Input<typeof FIELDS>): TaskEdit {
     ...(input.queue === undefined ? {} : { queue: input.queue }),
     ...(input.priority === undefined ? {} : { priority: input.priority }),
     ...(input.tags === undefined ? {} : { tags: input.tags }),
-    ...(input["depends-on"] === undefined ? {} : { depends_on: input["depends-on"] }),
+    ...(input["depends-on"] === undefined ? {} : { depends_on: await Promise.all(input["depends-on"].map(async (ref) => (await state.tasks.get(ref)).id)) }),
     ...(input.verifier === undefined ? {} : { verifier: input.verifier }),
     ...(input["max-attempts"] === undefined ? {} : { max_attempts: input["max-attempts"] }),
     ...(input.timeout === undefined ? {} : { timeout_ms: input.timeout }),
@@ -80,21 +96,28 @@ async function ownerOf(state: State, ref: string, token: string | undefined): Pr
   return { token: parsed };
 }
 
+/** What a look outside batches does not see. */
+async function dueElsewhere(state: State, verb: string, queue: string | undefined): Promise<string | null> {
+  const found = await dueInBatches(state.committer, queue ?? DEFAULT_QUEUE);
+  return found.length === 0 ? null : found.slice(0, 3).map(({ batch, due }) => `${due} ${due === 1 ? "is" : "are"} due in ${batch}: pawl ${verb} --batch ${batch}`).join("; ");
+}
+
 const writing: Operation[] = [
   operation({
     name: "task_add", command: "add", summary: "Add a task", effect: "write", creates: true, output: "task",
     params: { description: { type: "text", summary: "what is to be done", required: true, arg: true, words: true, stdin: true }, ...FIELDS },
-    run: (state, input) => state.tasks.add({ description: input.description, ...fieldsOf(state, input) } as never),
+    run: async (state, input) => state.tasks.add({ description: input.description, ...(await fieldsOf(state, input)) } as never),
   }),
   operation({
     name: "task_edit", command: "edit", summary: "Change what a task says", effect: "write", output: "task",
     params: { id: ID, description: { type: "text", summary: "what is to be done", stdin: true }, ...FIELDS },
-    run: (state, input) => state.tasks.edit(input.id, { ...(input.description === undefined ? {} : { description: input.description }), ...fieldsOf(state, input) }),
+    run: async (state, input) => state.tasks.edit(input.id, { ...(input.description === undefined ? {} : { description: input.description }), ...(await fieldsOf(state, input)) }),
   }),
   operation({
     name: "task_claim", command: "claim", summary: "Take the next due task and print its token", effect: "write", output: "claim",
     params: { lease: { type: "duration", summary: "how long it is held without a call that carries the token (default: 1h)", min: 1000 }, queue: { type: "text", summary: "queue (default: default)" }, batch: { type: "text", summary: "id of a batch" } },
     run: (state, input) => state.tasks.claim({ ...(input.lease === undefined ? {} : { leaseMs: input.lease }), ...(input.queue === undefined ? {} : { queue: input.queue }), ...(input.batch === undefined ? {} : { batch: input.batch }) }),
+    hint: (state, input, data) => (data !== null || input["batch"] !== undefined ? null : dueElsewhere(state, "claim", input["queue"] as string | undefined)),
   }),
   operation({
     name: "task_complete", command: "complete", aliases: ["done"], summary: "Complete a task with its result", effect: "write", output: "task",
@@ -175,6 +198,7 @@ const reading: Operation[] = [
     name: "task_next", command: "next", summary: "Show the task that is due next (and take nothing)", effect: "read", output: "task-list",
     params: { queue: { type: "text", summary: "queue (default: default)" }, batch: { type: "text", summary: "id of a batch" } },
     run: (state, input) => state.tasks.next(input.queue, input.batch),
+    hint: (state, input, data) => ((data as readonly Task[]).length > 0 || input["batch"] !== undefined ? null : dueElsewhere(state, "next", input["queue"] as string | undefined)),
   }),
   operation({
     name: "status", command: "status", summary: "Show where everything stands", effect: "read", output: "status", params: {},
@@ -193,7 +217,7 @@ const reading: Operation[] = [
   }),
   operation({
     name: "why", command: "why", summary: "Say why a task stands where it stands, and what moves it", effect: "read", output: "why", params: { id: ID },
-    run: async (state, input) => explain(state.committer, (await state.tasks.get(input.id)) as Task),
+    run: async (state, input) => state.why(input.id),
   }),
 ];
 
@@ -248,4 +272,71 @@ const batches: Operation[] = [
   }),
 ];
 
-export const OPERATIONS: readonly Operation[] = [...writing, ...reading, ...deciding, ...batches];
+/** Errors: something is damaged. Warnings: it works, and should be looked at. */
+function exitOf(data: unknown): number {
+  const { healthy, findings } = data as Health;
+  return healthy ? 0 : findings.some(({ severity }) => severity === "error") ? ERROR_CODES.corrupt.exit : ERROR_CODES.failed.exit;
+}
+
+/** Settles a hand edit that waits for a person: the one named, or the only one there is. */
+async function settleEdit(here: Here, id: string, how: "accept" | "discard"): Promise<string[]> {
+  const state = await here.open();
+  try {
+    const waiting = (await state.edits.list()).filter(({ status }) => ["new", "broken", "partly", "refused"].includes(status));
+    if (id === "" && waiting.length !== 1) {
+      throw new PawlError(waiting.length === 0 ? "not_found" : "usage", waiting.length === 0 ? "No hand edit waits to be settled." : `${waiting.length} hand edits wait: ${waiting.map((edit) => edit.id).join(", ")}.`, {
+        next: waiting.length === 0 ? "See what there is: pawl status." : `Name one: pawl doctor --${how}-edit ${waiting[0]!.id}`,
+      });
+    }
+    const edit = await state.edits[how](id === "" ? waiting[0]!.id : id);
+    const kept = edit.kept === null ? "" : ` The edited file is ${edit.kept}.`;
+    return [`Hand edit ${edit.id} is ${edit.status}: ${edit.changes} taken over, ${edit.refusals.length} refused.${kept}`];
+  } finally {
+    await state.close();
+  }
+}
+
+const places: Operation[] = [
+  placeOperation({
+    name: "doctor", command: "doctor", summary: "Say what is wrong with the state, and with --repair mend it", effect: "write", output: "doctor", exit: exitOf,
+    params: {
+      deep: { type: "boolean", summary: "read all of it: every page of a database, every history" },
+      repair: { type: "boolean", summary: "restore the last good state; a copy of everything is kept first" },
+      "accept-edit": { type: "text", summary: "take over a hand edit as far as that is possible (default: the only one there is)", bare: true },
+      "discard-edit": { type: "text", summary: "take nothing over of a hand edit; its file is kept", bare: true },
+    },
+    at: async (here, input) => {
+      const place = here.place();
+      if (!place.exists()) throw noState(place.location);
+      const deep = { deep: input.deep === true };
+      const done: string[] = [];
+      if (input["accept-edit"] !== undefined) done.push(...(await settleEdit(here, input["accept-edit"], "accept")));
+      if (input["discard-edit"] !== undefined) done.push(...(await settleEdit(here, input["discard-edit"], "discard")));
+      const found = input.repair ? await place.repair(deep) : { done: [], ...(await place.doctor(deep)) };
+      return { ...found, done: [...done, ...found.done] };
+    },
+  }),
+  placeOperation({
+    name: "backup", command: "backup", summary: "Copy the state as it is now, while others work on", effect: "write", output: "backup",
+    params: { to: { type: "text", summary: "path of the copy (default: beside the state, with the time in its name)", arg: true } },
+    at: async (here, input) => {
+      const from = here.place();
+      return { from: from.location, to: await from.backup(input.to) };
+    },
+  }),
+  placeOperation({
+    name: "copy", command: "copy", summary: "Move a state to another place or another kind of store", effect: "write", output: "copy",
+    params: {
+      from: { type: "text", summary: "the state to copy", required: true, arg: true },
+      to: { type: "text", summary: "where to; there must be nothing yet", required: true, arg: true },
+      "keep-open": { type: "boolean", summary: "leave the source usable: two states that go their own ways" },
+      wait: { type: "duration", summary: "how long tasks in progress are waited for (default: 1m)", min: 0 },
+      force: { type: "boolean", summary: "then take them from their owners" },
+    },
+    at: (here, input) => here.place(input.from).copyTo(input.to, { keepOpen: input["keep-open"] === true, force: input.force === true, ...(input.wait === undefined ? {} : { waitMs: input.wait }) }),
+  }),
+];
+
+const noState = (location: string): PawlError => new PawlError("not_found", `There is no state here (${location}).`, { next: "Name another: --state PATH, PAWL_STATE.", details: { state: location } });
+
+export const OPERATIONS: readonly Operation[] = [...writing, ...reading, ...deciding, ...batches, ...places];

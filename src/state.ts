@@ -1,41 +1,55 @@
 // openState and the State handle: the library's front door, and with testing.ts the only file that knows the stores.
 // A State owns its store and its workers; closing it drains them first.
 import { existsSync, mkdirSync } from "node:fs";
-import { userInfo } from "node:os";
-import { dirname, extname, resolve } from "node:path";
+import { tmpdir, userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import { systemClock, type Clock } from "./base/clock.ts";
 import { PawlError } from "./base/errors.ts";
 import { systemRandom, type Random } from "./base/id.ts";
+import type { Json } from "./base/json.ts";
 import { LIMITS } from "./base/limits.ts";
+import { adopt } from "./core/adopt.ts";
 import type { BatchSummary } from "./core/batch.ts";
-import { BatchHandle, createBatch, getBatch, importEntries, listBatches, summaryOf, type NewBatch } from "./core/batches.ts";
+import { BatchHandle, checkLinks, createBatch, getBatch, importEntries, listBatches, summaryOf, type NewBatch } from "./core/batches.ts";
 import { claimDue, nextDue } from "./core/claim.ts";
-import { Committer } from "./core/committer.ts";
+import { Committer, listAll } from "./core/committer.ts";
+import { copyState, passSeal, type CopyReport, type SealAt } from "./core/copy.ts";
+import { healthOf, type Health } from "./core/doctor.ts";
 import { inbox, getDecision, settleDecision, type Settlement } from "./core/decision.ts";
 import { seal, verifyChain } from "./core/history.ts";
 import { DEFAULT_QUEUE, type NewTask } from "./core/new-task.ts";
 import { importFile, type ImportedList, type ImportOptions } from "./worker/import.ts";
-import { sweep } from "./core/sweep.ts";
+import { pastDead, sweep } from "./core/sweep.ts";
+import { explain, type Why } from "./core/why.ts";
+import { reconcile } from "./core/reconcile.ts";
+import { acceptEdit, discardEdit, editsOf, type ListedEdit } from "./core/edit.ts";
 import { statusOf, type StatusReport } from "./core/status.ts";
 import { listEntries } from "./core/task-list.ts";
-import { KINDS, STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
+import { KINDS, STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition, type WorkerRecord } from "./core/records.ts";
 import {
   addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
   type TaskEdit, type TaskFilter,
 } from "./core/tasks.ts";
-import { formatToken, parseToken, type Token } from "./core/token.ts";
+import { formatToken, holderName, parseToken, type Token } from "./core/token.ts";
 import { renderView } from "./core/view.ts";
 import { openJson } from "./store/json/json.ts";
 import { openMemory } from "./store/memory.ts";
+import { isSqlite, siteOf } from "./store/site.ts";
 import { openSqlite } from "./store/sqlite.ts";
-import type { Model, OpenOptions, Store } from "./store/store.ts";
-import { hostEvidence } from "./worker/liveness.ts";
+import type { Model, OpenOptions, Reads, Store } from "./store/store.ts";
+import { appear, hostEvidence, isOver } from "./worker/liveness.ts";
 import { executeOnce } from "./worker/once.ts";
 import { functionExecutor, functionVerifier, type Execute, type Verify } from "./worker/function.ts";
 import { Worker, type WorkerOptions } from "./worker/worker.ts";
 
 /** What Pawl hands every store: its kinds, the seal of its history, the document people read. */
-export const MODEL: Model = { kinds: KINDS, seal, view: renderView };
+export const MODEL: Model = { kinds: KINDS, seal, view: renderView, reconcile: (edit, reads, now) => reconcile(edit, reads, now, isDead(reads)) };
+
+/** Whether the owner of a task is known to be dead: what a live one owns, nobody edits. */
+function isDead(reads: Reads): (worker: string) => boolean {
+  const evidence = hostEvidence(systemClock);
+  return (worker) => evidence.ownerState(reads.get("worker", worker) as WorkerRecord | null, worker) === "dead";
+}
 
 export type StateOptions = {
   /** Who acts, for the history. Default: $PAWL_ACTOR, $USER, or the name of the account. */
@@ -46,11 +60,13 @@ export type StateOptions = {
   readonly random?: Random;
   /** One line for people (a long wait for a lock, a repaired tail). Default: stderr. */
   readonly notice?: (line: string) => void;
+  /** A state opened to read is damaged: what is before the damage is shown. Default: a notice. */
+  readonly damaged?: (error: PawlError) => void;
 };
 
 /**
- * Opens the state at `url`: a path ending in `.db`, `.sqlite` or `.sqlite3` (SQLite), any other path (a JSON file), or
- * `:memory:`. It is created when it is not there, unless `readOnly`. Throws `corrupt`, `unsupported`, `busy` or `storage`.
+ * Opens the state at `url`: a path ending in `.db`, `.sqlite` or `.sqlite3` (SQLite), any other path (a JSON file),
+ * `postgres://…`, or `:memory:`. It is created when it is not there, unless `readOnly`. Throws `corrupt`, `unsupported`, `busy` or `storage`.
  *
  * ```ts
  * const state = await openState("state.json");
@@ -59,13 +75,26 @@ export type StateOptions = {
  * ```
  */
 export async function openState(url: string, options: StateOptions = {}): Promise<State> {
-  const clock = options.clock ?? systemClock;
-  const random = options.random ?? systemRandom;
-  const open: OpenOptions = { clock, random, readOnly: options.readOnly ?? false, notice: options.notice ?? ((line) => process.stderr.write(`pawl: ${line}\n`)) };
-  const { store, lockFolder } = await openStore(url, open);
-  const actor = options.actor ?? process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? accountName();
+  const open = openOptions(options);
+  const actor = options.actor ?? defaultActor();
+  const { store, lockFolder } = await openStore(url, { ...MODEL, adopt: (document, from) => adopt(document, { ...from, actor }) }, open);
+  try {
+    await passSeal(store, { readOnly: open.readOnly, isGone: isGone(open.clock), sealAt: sealAt(open), notice: open.notice });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
   return new State(store, lockFolder, { ...open, actor });
 }
+
+type Opening = Required<Omit<OpenOptions, "damaged">> & Pick<OpenOptions, "damaged">;
+
+function openOptions(options: StateOptions): Opening {
+  const notice = options.notice ?? ((line: string) => void process.stderr.write(`pawl: ${line}\n`));
+  return { clock: options.clock ?? systemClock, random: options.random ?? systemRandom, readOnly: options.readOnly ?? false, notice, ...(options.damaged ? { damaged: options.damaged } : {}) };
+}
+
+const defaultActor = (): string => process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? accountName();
 
 /** The account this process runs as; containers often have no $USER, and some accounts no name. */
 function accountName(): string {
@@ -76,21 +105,101 @@ function accountName(): string {
   }
 }
 
-async function openStore(url: string, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {
-  if (url === ":memory:") return { store: openMemory(MODEL, options), lockFolder: null };
-  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1];
+/** A place on a disk where a state is or may be: what is done to a state as a whole. */
+export type Place = {
+  readonly location: string;
+  exists(): boolean;
+  /** Moves the state to `to`, where there must be none. `waitMs`: how long tasks in progress are waited for (default a minute). */
+  copyTo(to: string, options?: { readonly keepOpen?: boolean; readonly force?: boolean; readonly waitMs?: number }): Promise<CopyReport>;
+  /** Copies the state as it is at one moment, while others work on; gives the path of the copy. */
+  backup(to?: string): Promise<string>;
+  /** What is wrong with it. Changes nothing. `deep` reads all of it: every page, every history. */
+  doctor(options?: { readonly deep?: boolean }): Promise<Health>;
+  /** Mends what can be mended and says what was done. Throws `busy` while a worker lives, `corrupt` when nothing can be restored. */
+  repair(options?: { readonly deep?: boolean }): Promise<Health & { readonly done: readonly string[] }>;
+};
+
+/** Where an operation on places stands. */
+export type Here = {
+  readonly location: string;
+  /** The place with this path; the one where it stands, when none is named. */
+  place(url?: string): Place;
+  /** Opens the state where it stands. */
+  open(): Promise<State>;
+};
+
+/** The place at `location`, and others seen from there. */
+export function hereAt(location: string, options: StateOptions): Here {
+  return { location, place: (url) => placeAt(url ?? location, options), open: () => openState(location, options) };
+}
+
+/** The place at `url`: a path. Nothing is opened or created. */
+export function placeAt(url: string, options: StateOptions = {}): Place {
+  const open = openOptions(options);
+  const site = siteOf(url, MODEL, open);
+  const looking = { isGone: isGone(open.clock), sealAt: sealAt(open) };
+  const doctor = ({ deep = false } = {}) => healthOf(site, { deep, now: open.clock.now(), ...looking });
+  return {
+    location: site.location,
+    exists: () => site.exists(),
+    backup: async (to) => {
+      if (!site.exists()) throw noState(site.location);
+      return site.backup(to);
+    },
+    doctor,
+    async copyTo(to, { waitMs = LIMITS.copyWaitMs, ...how } = {}) {
+      if (!site.exists()) throw noState(site.location);
+      const me = appear(site.lockFolder, "copy", open.clock, open.random);
+      try {
+        return await copyState(site, siteOf(to, MODEL, open), { ...open, ...looking, ...how, waitMs, actor: options.actor ?? defaultActor(), me: me.registered as Json, evidence: hostEvidence(open.clock) });
+      } finally {
+        me.leave();
+      }
+    },
+    async repair(deep) {
+      if (!site.exists()) throw noState(site.location);
+      const done = await site.repair();
+      const state = await openState(url, options);
+      try {
+        const moved = await sweep(state.committer, hostEvidence(open.clock), state.actor, true);
+        if (moved > 0) done.push(`The sweep moved ${moved} ${moved === 1 ? "task" : "tasks"} on.`);
+        if ((await state.committer.store.count("worker")) === 0) site.tidy();
+      } finally {
+        await state.close();
+      }
+      return { ...(await doctor(deep)), done };
+    },
+  };
+}
+
+const noState = (location: string): PawlError => new PawlError("not_found", `There is no state here (${location}).`, { next: "Name another: --state PATH, PAWL_STATE.", details: { state: location } });
+
+const isGone = (clock: Clock) => (by: Json): boolean => isOver(by as unknown as WorkerRecord, clock);
+
+/** How the seal of another state is found: read only, whatever it says. */
+const sealAt = (options: OpenOptions): SealAt => async (location) => {
+  const site = siteOf(location, MODEL, options);
+  if (!site.exists()) return undefined;
+  const store = await site.open({ readOnly: true }).catch(() => null);
+  return store ? store.sealed().finally(() => store.close()) : undefined;
+};
+
+async function openStore(url: string, model: Model, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {
+  if (url === ":memory:") return { store: openMemory(model, options), lockFolder: null };
+  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1]?.toLowerCase();
+  if (scheme === "postgres" || scheme === "postgresql") {
+    // Loaded on use: a command on a file does not pay for the driver.
+    const { openPostgres } = await import("./store/postgres.ts");
+    return { store: await openPostgres(url, model, options), lockFolder: join(process.env["XDG_RUNTIME_DIR"] || tmpdir(), `pawl-${process.getuid?.() ?? "user"}`, "workers") };
+  }
   if (scheme !== undefined) {
-    throw new PawlError("usage", `There is no store for ${scheme}:// here.`, { next: "Use a path ending in .json or .db." });
+    throw new PawlError("usage", `There is no store for ${scheme}:// here.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
   }
   if (url.trim() === "") throw new PawlError("usage", "The state's path is empty.", { next: "Use a path ending in .json or .db." });
   const path = resolve(url);
   if (!options.readOnly && !existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const store = isSqlite(path) ? await openSqlite(path, MODEL, options) : await openJson(path, MODEL, options);
-  return { store, lockFolder: `${path}.pawl/workers` };
-}
-
-export function isSqlite(path: string): boolean {
-  return [".db", ".sqlite", ".sqlite3"].includes(extname(path).toLowerCase());
+  const store = isSqlite(path) ? await openSqlite(path, model, options) : await openJson(path, model, options);
+  return { store, lockFolder: `${store.location}.pawl/workers` };
 }
 
 const NONE = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>;
@@ -142,8 +251,8 @@ export class State {
     count: async (): Promise<Record<Status, number>> => ({ ...NONE, ...(await this.committer.store.count("task", { index: "status" }, "status")) }),
     /** Claims the next due task for a caller that runs it itself; held for `leaseMs` (default an hour), null when nothing is due. */
     claim: (options: { leaseMs?: number; queue?: string; batch?: string; actor?: string } = {}): Promise<Claim | null> => this.#claim(options),
-    complete: (ref: number | string, result: unknown, options: SettleOptions = {}): Promise<Task> => completeTask(this.committer, ref, result, this.#settling(options)),
-    fail: (ref: number | string, reason: string, options: SettleOptions & { permanent?: boolean } = {}): Promise<Task> => failTask(this.committer, ref, reason, { ...options, ...this.#settling(options) }),
+    complete: (ref: number | string, result: unknown, options: SettleOptions = {}): Promise<Task> => this.#pastDead(() => completeTask(this.committer, ref, result, this.#settling(options))),
+    fail: (ref: number | string, reason: string, options: SettleOptions & { permanent?: boolean } = {}): Promise<Task> => this.#pastDead(() => failTask(this.committer, ref, reason, { ...options, ...this.#settling(options) })),
     release: (ref: number | string, options: SettleOptions & { force?: boolean; reason?: string } = {}): Promise<Task> => releaseTask(this.committer, ref, { ...options, ...this.#settling(options) }),
     /** Failed → pending, done steps kept unless `fresh`. Past its deadline it needs a new one. */
     retry: (ref: number | string, options: { fresh?: boolean; deadline_at?: string | null; reason?: string } = {}): Promise<Task> => retryFailed(this.committer, ref, { actor: this.actor, ...options }),
@@ -152,11 +261,11 @@ export class State {
     reopen: (ref: number | string, reason: string): Promise<Task> => reopenTask(this.committer, ref, { actor: this.actor, reason }),
     cancel: (ref: number | string, options: { reason?: string } = {}): Promise<Task> => cancelTask(this.committer, ref, { actor: this.actor, ...options }),
     edit: (ref: number | string, edit: TaskEdit): Promise<Task> => editTask(this.committer, ref, edit, { actor: this.actor }),
-    remove: (ref: number | string, options: { reason?: string } = {}): Promise<Task> => removeTask(this.committer, ref, { actor: this.actor, ...options }),
+    remove: (ref: number | string, options: { reason?: string } = {}): Promise<Task> => this.#pastDead(() => removeTask(this.committer, ref, { actor: this.actor, ...options })),
     steps: async (ref: number | string): Promise<Step[]> =>
-      (await this.committer.store.list("step", { equals: { task_id: (await getTask(this.committer, ref)).id } })) as unknown as Step[],
+      (await listAll(this.committer, "step", { equals: { task_id: (await getTask(this.committer, ref)).id } })) as unknown as Step[],
     outputs: async (ref: number | string): Promise<Output[]> =>
-      (await this.committer.store.list("output", { equals: { task_id: (await getTask(this.committer, ref)).id } })) as unknown as Output[],
+      (await listAll(this.committer, "output", { equals: { task_id: (await getTask(this.committer, ref)).id } })) as unknown as Output[],
     /** The task a claim would give, or none. Takes nothing. */
     next: (queue?: string, batch?: string): Promise<Task[]> => nextDue(this.committer, { queue: queue ?? DEFAULT_QUEUE, batch_id: batch ?? null }),
     /** All tasks that fit, however many. */
@@ -172,9 +281,19 @@ export class State {
     settle: (id: string, settlement: Omit<Settlement, "actor"> & { actor?: string }): Promise<Decision> => settleDecision(this.committer, id, { actor: this.actor, ...settlement }),
   };
 
+  /** What people did to the state file by hand. Without such a file (SQLite, memory) there are none. */
+  readonly edits = {
+    /** Newest first; before them, as "file", one that is not taken in: edited this moment, or broken. */
+    list: (limit?: number): Promise<ListedEdit[]> => editsOf(this.committer, limit === undefined ? {} : { limit }),
+    /** Takes over what was refused, as far as a command can; a live worker loses its task. "file" is the one that is broken. */
+    accept: (id: string): Promise<ListedEdit> => acceptEdit(this.committer, id, this.actor),
+    /** Takes nothing of it over. Its copy is kept. */
+    discard: (id: string): Promise<ListedEdit> => discardEdit(this.committer, id, this.actor),
+  };
+
   /** Every change of a task, oldest first. Works for removed tasks too. */
   readonly history = {
-    of: async (id: number): Promise<Transition[]> => (await this.committer.store.list("transition", { equals: { task_id: id } })) as unknown as Transition[],
+    of: async (id: number): Promise<Transition[]> => (await listAll(this.committer, "transition", { equals: { task_id: id } })) as unknown as Transition[],
     /** The number of the first transition that does not follow from the one before, or null when the chain is whole. */
     verify: async (id: number): Promise<number | null> => verifyChain(await this.history.of(id)),
   };
@@ -183,8 +302,10 @@ export class State {
   readonly batches = {
     /** Makes a batch from descriptions or objects with a task's fields. */
     create: async (entries: readonly unknown[], fields: NewBatch = {}): Promise<BatchHandle> => {
+      const list = listEntries(entries);
+      await checkLinks(this.committer, list, "list");
       const batch = await createBatch(this.committer, fields);
-      await importEntries(this.committer, batch, listEntries(entries), "list", {}, this.actor);
+      await importEntries(this.committer, batch, list, "list", {}, this.actor);
       return this.#batch(batch.id);
     },
     /** The batch with this id, to go on with; `not_found` when there is none. */
@@ -198,7 +319,17 @@ export class State {
 
   /** Where everything stands, for people and programs. Reads only. */
   status(): Promise<StatusReport> {
-    return statusOf(this.committer, this.location);
+    return statusOf(this.committer, this.location, hostEvidence(this.clock).ownerState);
+  }
+
+  /** Why a task stands where it stands, and what moves it. Reads only. */
+  async why(ref: number | string): Promise<Why> {
+    return explain(this.committer, await getTask(this.committer, ref), hostEvidence(this.clock).ownerState);
+  }
+
+  /** The place it is at. */
+  here(): Here {
+    return hereAt(this.location, { actor: this.actor, clock: this.clock, random: this.random });
   }
 
   /** Starts a worker in this process. It claims until it is stopped. */
@@ -229,12 +360,16 @@ export class State {
     return this.#closed;
   }
 
+  #pastDead<T>(act: () => Promise<T>): Promise<T> {
+    return pastDead(this.committer, hostEvidence(this.clock), this.actor, act);
+  }
+
   async #claim(options: { leaseMs?: number; queue?: string; batch?: string; actor?: string }): Promise<Claim | null> {
     // Nobody else may be there to see that a worker died, a delay has passed or a wait is over.
     await sweep(this.committer, hostEvidence(this.clock), this.actor, false);
     const [task] = await claimDue(this.committer, {
       lanes: [{ queue: options.queue ?? DEFAULT_QUEUE, batch_id: options.batch ?? null }], verifier: null, limit: 1,
-      worker: `c-${this.random.hex(16)}`, leaseMs: options.leaseMs ?? LIMITS.heldLeaseMs, actor: options.actor ?? this.actor,
+      worker: holderName(this.random), leaseMs: options.leaseMs ?? LIMITS.heldLeaseMs, actor: options.actor ?? this.actor,
     });
     return task ? { task, token: formatToken(task) } : null;
   }

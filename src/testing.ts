@@ -9,4 +9,4 @@ export {
   conformanceCases, conformanceModel, runConformanceRole,
   type ConformanceCase, type ConformanceChild, type ConformanceEnv, type ConformanceNeed,
 } from "./store/conformance.ts";
-export type { Change, ClaimOrder, Conflict, Guard, Key, Kind, Model, OpenOptions, Put, Query, Rec, Result, Store } from "./store/store.ts";
+export type { Change, ClaimOrder, Conflict, Counters, Guard, Key, Kind, Model, OpenOptions, Piece, Put, Query, Rec, Result, Seal, Store } from "./store/store.ts";

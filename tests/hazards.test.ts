@@ -3,6 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isPawlError } from "../src/base/errors.ts";
+import { claimDue } from "../src/core/claim.ts";
+import { Committer } from "../src/core/committer.ts";
+import type { Task } from "../src/core/records.ts";
+import type { Store } from "../src/store/store.ts";
+import { Lease } from "../src/worker/lease.ts";
 import { STORES } from "./stores.ts";
 
 for (const store of STORES) {
@@ -38,6 +43,34 @@ for (const store of STORES) {
     assert.equal(seen.size, 20);
     assert.ok([...seen.values()].every((times) => times === 1), "no task ran twice");
     assert.equal((await state.tasks.count()).completed, 20);
+  });
+
+  test(`hazard 16, ${store.name}: of two copies of one worker the second to beat loses the task; a lost answer is not a copy`, async (t) => {
+    const state = await store.open(t);
+    await state.tasks.add({ description: "cloned" });
+    const [task] = await claimDue(state.committer, { lanes: [{ queue: "default", batch_id: null }], verifier: null, limit: 1, worker: "w-cloned", leaseMs: 60_000 });
+    const lease = (committer = state.committer) => new Lease(committer, state.clock, task!, 60_000);
+    const [original, copy] = [lease(), lease()];
+    await new Promise((resolve) => setTimeout(resolve, 5)); // a later instant than the claim's
+    await original.renew();
+    await original.renew();
+    await assert.rejects(copy.renew(), (error) => isPawlError(error, "lease_lost") && /another process works under the name/.test(error.message));
+    await original.renew();
+
+    // The commit is kept, its answer is not.
+    let deaf = true;
+    const commit: Store["commit"] = async (changes) => {
+      const results = await state.committer.store.commit(changes);
+      if (deaf) throw new Error("the connection broke");
+      return results;
+    };
+    const [again] = (await state.committer.store.get("task", [task!.id])) as unknown as Task[];
+    const unlucky = new Lease(new Committer({ clock: state.clock, commit } as Store), state.clock, again!, 60_000);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await assert.rejects(unlucky.renew(), /connection broke/);
+    deaf = false;
+    await unlucky.renew();
+    assert.equal(unlucky.late, false);
   });
 
   test(`hazard 27, ${store.name}: data no store can hold fails alone, and the ninety-nine beside it are kept`, async (t) => {

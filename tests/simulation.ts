@@ -52,6 +52,10 @@ export function mortalHome(state: State, clock: Clock, death?: Death): Life {
     commit: (changes) => write(() => store.commit(changes)),
     claim: (order, decide) => write(() => store.claim(order, decide)),
     watch: (listener) => store.watch(() => void (life.dead || listener())),
+    seal: (seal, was) => write(() => store.seal(seal, was)),
+    sealed: () => alive(() => store.sealed()),
+    counters: () => alive(() => store.counters()),
+    load: (pieces, counters) => write(() => store.load(pieces, counters)),
     close: async () => undefined,
   };
   const mortalClock: Clock = { now: () => clock.now(), monotonic: () => clock.monotonic(), timer: (ms, fn, hold) => clock.timer(ms, () => void (life.dead || (life.frozen ? life.frozen.promise.then(() => life.dead || fn()) : fn())), hold) };

@@ -88,16 +88,19 @@ export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
   };
 }
 
-let lastIso = "";
-let lastIsoMs = NaN;
+/** The texts of the last seconds that were asked for, by their number modulo the length: a flush stamps hundreds of records alike. */
+const seconds: { at: number; text: string }[] = Array.from({ length: 64 }, () => ({ at: NaN, text: "" }));
+const THOUSANDTHS = Array.from({ length: 1000 }, (_, ms) => `${String(ms).padStart(3, "0")}Z`);
 
-/** ISO 8601 UTC with `Z` and milliseconds, the only form of time in records. The last one is remembered: a flush stamps hundreds alike. */
+/** ISO 8601 UTC with `Z` and milliseconds, the only form of time in records. Throws a RangeError for what is no time. */
 export function iso(ms: number): string {
-  if (ms !== lastIsoMs) {
-    lastIso = new Date(ms).toISOString();
-    lastIsoMs = ms;
+  const at = Math.floor(ms / 1000);
+  const second = seconds[at & 63]!;
+  if (second.at !== at) {
+    second.text = new Date(at * 1000).toISOString().slice(0, -4);
+    second.at = at;
   }
-  return lastIso;
+  return second.text + THOUSANDTHS[Math.floor(ms) - at * 1000];
 }
 
 /** Milliseconds of an ISO time; NaN when it is not one. */

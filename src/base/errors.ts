@@ -3,7 +3,7 @@
 
 /** What went wrong, by its consequence for the caller. `exit` is the CLI's exit code, `http` the HTTP status. */
 export const ERROR_CODES = {
-  usage: { exit: 2, http: 400 }, // the request itself is wrong: unknown flag, missing argument
+  usage: { exit: 2, http: 400 }, // the request itself is wrong: unknown flag, missing argument, no such program
   value_refused: { exit: 2, http: 422 }, // a value no store can hold, or beyond a limit
   not_found: { exit: 3, http: 404 },
   conflict: { exit: 4, http: 409 }, // someone else changed it first, or the key is taken
@@ -20,10 +20,34 @@ export const ERROR_CODES = {
   cancelled: { exit: 11, http: 409 },
   waiting: { exit: 12, http: 202 }, // a person must decide first
   failed: { exit: 1, http: 500 }, // the user's own work failed
-  no_executor: { exit: 2, http: 400 },
   closed: { exit: 8, http: 503 },
+  moved: { exit: 13, http: 410 }, // the state is elsewhere now, or on its way there
   internal: { exit: 70, http: 500 }, // a bug in Pawl
 } as const;
+
+/** What helps against an error that does not say it more exactly. */
+const NEXT: { readonly [code in keyof typeof ERROR_CODES]: string } = {
+  usage: "Correct it and try again.",
+  value_refused: "Make it plain JSON, or smaller, and try again.",
+  not_found: "See what there is: pawl list.",
+  conflict: "See how it stands now (pawl status), then try again.",
+  illegal_transition: "See where it stands: pawl why ID.",
+  lease_lost: "See what happened: pawl history ID.",
+  busy: "Try again, or end the process that holds it.",
+  corrupt: "See what is wrong with it: pawl doctor.",
+  unsupported: "Update Pawl, or use another path.",
+  storage: "Make room, check the permissions, and try again.",
+  commit_unknown: "Check the disk, then open the state again and look.",
+  ambiguous_step: "Give each step a key or a scope of its own.",
+  timeout: "Allow more time, or find out why it took so long.",
+  deadline: "Try it again with a new one: pawl retry ID --deadline 1h.",
+  cancelled: 'To work it all the same: pawl reopen ID --reason "…".',
+  waiting: "Settle it: pawl inbox.",
+  failed: "See why: pawl why ID.",
+  closed: "Open the state again.",
+  moved: "Use it where it is now.",
+  internal: "This is a bug in Pawl; please report it with this text.",
+};
 
 export type ErrorCode = keyof typeof ERROR_CODES;
 
@@ -33,14 +57,14 @@ export type ErrorCode = keyof typeof ERROR_CODES;
  */
 export class PawlError extends Error {
   readonly code: ErrorCode;
-  readonly next: string | undefined;
+  readonly next: string;
   readonly details: Record<string, unknown> | undefined;
 
   constructor(code: ErrorCode, message: string, options: { next?: string; details?: Record<string, unknown>; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "PawlError";
     this.code = code;
-    this.next = options.next;
+    this.next = options.next ?? NEXT[code];
     this.details = options.details;
   }
 }

@@ -1,15 +1,15 @@
 // The disk, as something passed in: the few synchronous calls a durable store makes, so that a simulated disk can stand
 // behind it. Also the atomic write and the file lock that users get. Invariant: a path shows its old content or the whole
 // new one, whatever happens in between, and success means it is on the disk.
-import { closeSync, constants, fchmodSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
+import { closeSync, constants, fchmodSync, fchownSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
 import type { Stats } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { type Clock, systemClock } from "./clock.ts";
-import { PawlError } from "./errors.ts";
+import { messageOf, PawlError } from "./errors.ts";
 import { type Random, systemRandom } from "./id.ts";
 import { openLock, waitFor } from "./lock.ts";
 
-export type FileStat = Pick<Stats, "dev" | "ino" | "size" | "mode" | "nlink" | "mtimeMs" | "isFile" | "isDirectory" | "isSymbolicLink">;
+export type FileStat = Pick<Stats, "dev" | "ino" | "size" | "mode" | "nlink" | "mtimeMs" | "isFile" | "isDirectory" | "isSymbolicLink"> & Partial<Pick<Stats, "uid" | "gid">>;
 
 /** "read": what is there; "append": read it and write at its end; "create": new, refused when the name is taken. No links are followed. */
 export type OpenHow = "read" | "append" | "create";
@@ -25,6 +25,8 @@ export type FileSystem = {
   fsync(fd: number): void;
   ftruncate(fd: number, size: number): void;
   fchmod(fd: number, mode: number): void;
+  /** Absent where files have no owners. */
+  fchown?(fd: number, uid: number, gid: number): void;
   fstat(fd: number): FileStat;
   /** Null when there is nothing of that name. */
   lstat(path: string): FileStat | null;
@@ -62,6 +64,7 @@ export const nodeFs: FileSystem = {
   fsync: fsyncSync,
   ftruncate: ftruncateSync,
   fchmod: fchmodSync,
+  fchown: fchownSync,
   fstat: (fd) => fstatSync(fd),
   lstat: (path) => lstatSync(path, { throwIfNoEntry: false }) ?? null,
   realpath: (path) => realpathSync(path),
@@ -102,6 +105,33 @@ export function unlessMissing<T>(read: () => T): T | null {
   }
 }
 
+/** What the disk threw, as an error of ours. */
+export function fromDisk(error: unknown, path: string): unknown {
+  if (error instanceof PawlError || codeOf(error) === undefined) return error;
+  return new PawlError("storage", `${path} cannot be used: ${messageOf(error)}.`, { next: "Check the permissions, the free space and the health of the disk.", cause: error });
+}
+
+/**
+ * Where a file that is, or is to be, a state really is: absolute, a symbolic link followed. Throws `usage` for what cannot be
+ * one. It is asked before anything is opened, because opening a pipe may wait for ever.
+ */
+export function stateFile(fs: Pick<FileSystem, "lstat" | "realpath">, path: string): string {
+  if (path.includes("\0")) throw new PawlError("usage", "The path of the state contains a NUL character.", { next: "Name a file, such as state.json." });
+  let file = resolve(path);
+  if (fs.lstat(file)?.isSymbolicLink()) file = followLink(fs, file);
+  const stat = fs.lstat(file);
+  if (!stat || stat.isFile()) return file;
+  throw new PawlError("usage", `${path} is ${stat.isDirectory() ? "a directory" : "not a regular file"}, so it cannot be a state.`, { next: "Name a file, such as state.json." });
+}
+
+function followLink(fs: Pick<FileSystem, "realpath">, file: string): string {
+  try {
+    return fs.realpath(file);
+  } catch (error) {
+    throw new PawlError("usage", `${file} is a symbolic link that leads nowhere: ${messageOf(error)}.`, { next: "Remove the link or create what it names.", cause: error });
+  }
+}
+
 /** The whole content of a file, null when there is none. */
 export function readWhole(fs: FileSystem, path: string): Buffer | null {
   const fd = unlessMissing(() => fs.open(path, "read"));
@@ -136,7 +166,7 @@ export function writeAll(fs: FileSystem, fd: number, bytes: Uint8Array, length =
 }
 
 /** A new file with these bytes, flushed and of the size it must have; its stat comes back. Nothing is left behind on failure. */
-export function createFile(fs: FileSystem, path: string, pieces: Iterable<Uint8Array>, mode: number): FileStat {
+export function createFile(fs: FileSystem, path: string, pieces: Iterable<Uint8Array>, mode: number, like: FileStat | null = null): FileStat {
   const fd = fs.open(path, "create", mode);
   try {
     let size = 0;
@@ -144,7 +174,7 @@ export function createFile(fs: FileSystem, path: string, pieces: Iterable<Uint8A
       writeAll(fs, fd, piece);
       size += piece.length;
     }
-    return finishFile(fs, fd, size, mode);
+    return finishFile(fs, fd, size, mode, like);
   } catch (error) {
     removeQuietly(fs, path);
     throw error;
@@ -157,7 +187,7 @@ export function createFile(fs: FileSystem, path: string, pieces: Iterable<Uint8A
 const SLICE_BYTES = 1 << 20;
 
 /** As `createFile`, for a large file that nobody waits for: `pause` is awaited between pieces. */
-export async function createFileInSlices(fs: FileSystem, path: string, pieces: Iterable<Uint8Array>, mode: number, pause: () => Promise<void>): Promise<FileStat> {
+export async function createFileInSlices(fs: FileSystem, path: string, pieces: Iterable<Uint8Array>, mode: number, pause: () => Promise<void>, like: FileStat | null = null): Promise<FileStat> {
   const fd = fs.open(path, "create", mode);
   try {
     let size = 0;
@@ -170,7 +200,7 @@ export async function createFileInSlices(fs: FileSystem, path: string, pieces: I
       flushed = size;
       await pause();
     }
-    return finishFile(fs, fd, size, mode);
+    return finishFile(fs, fd, size, mode, like);
   } catch (error) {
     removeQuietly(fs, path);
     throw error;
@@ -179,13 +209,25 @@ export async function createFileInSlices(fs: FileSystem, path: string, pieces: I
   }
 }
 
-/** The last steps of every new file: exact mode whatever the umask, size check, flush. */
-export function finishFile(fs: FileSystem, fd: number, size: number, mode: number): FileStat {
+/** The last steps of every new file: the owner of the file it stands for, exact mode whatever the umask, size check, flush. */
+export function finishFile(fs: FileSystem, fd: number, size: number, mode: number, like: FileStat | null = null): FileStat {
+  if (like) keepOwner(fs, fd, like);
   fs.fchmod(fd, mode);
   const stat = fs.fstat(fd);
   if (stat.size !== size) throw new PawlError("storage", `A new file has ${stat.size} bytes instead of ${size}.`, { next: "Check that the disk is healthy and has room." });
   fs.fsync(fd);
   return stat;
+}
+
+/** What root writes for somebody stays readable for them. Others may give nothing away, and then it is theirs. */
+function keepOwner(fs: FileSystem, fd: number, { uid, gid }: FileStat): void {
+  const now = fs.fstat(fd);
+  if (uid === undefined || gid === undefined || (now.uid === uid && now.gid === gid)) return;
+  try {
+    fs.fchown?.(fd, uid, gid);
+  } catch (error) {
+    if (codeOf(error) !== "EPERM") throw error;
+  }
 }
 
 export function removeQuietly(fs: FileSystem, path: string): void {
@@ -199,8 +241,8 @@ export function removeQuietly(fs: FileSystem, path: string): void {
 export type WriteOptions = { readonly mode?: number; readonly fs?: FileSystem; readonly random?: Random };
 
 /**
- * Replaces the file at `path` by `text`, whole or not at all, durable when it returns. Keeps the mode of the file that was
- * there (0600 for a new one unless `mode` says otherwise) and follows a symbolic link to the file it names.
+ * Replaces the file at `path` by `text`, whole or not at all, durable when it returns. Keeps mode and owner of the file that
+ * was there (0600 for a new one unless `mode` says otherwise) and follows a symbolic link to the file it names.
  */
 export function writeFileAtomic(path: string, text: string | Uint8Array, options: WriteOptions = {}): void {
   const fs = options.fs ?? nodeFs;
@@ -209,7 +251,7 @@ export function writeFileAtomic(path: string, text: string | Uint8Array, options
   if (before && !before.isFile()) throw new PawlError("usage", `${path} is not a regular file, so it cannot be written.`, { next: "Name another path." });
   const mode = options.mode ?? (before ? before.mode & 0o777 : 0o600);
   const temp = join(dirname(target), `.${basename(target)}.${(options.random ?? systemRandom).hex(8)}.tmp`);
-  createFile(fs, temp, [typeof text === "string" ? Buffer.from(text) : text], mode);
+  createFile(fs, temp, [typeof text === "string" ? Buffer.from(text) : text], mode, before);
   try {
     fs.rename(temp, target);
   } catch (error) {

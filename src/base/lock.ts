@@ -26,9 +26,10 @@ const SQLITE_NOTADB = 26;
 
 /** Opens (creates) a lock file. The first lock on a new file writes its one page, safely against other processes and crashes. */
 export function openLock(path: string): Lock {
+  const isNew = identityOf(path) === null;
   const db = openDatabase(path, path);
-  // node:sqlite creates files by the umask; a lock file is nobody else's business. chmod opens nothing.
-  chmodSync(path, 0o600);
+  // node:sqlite creates files by the umask; a lock file is nobody else's business. One that is there may be another user's.
+  if (isNew) chmodSync(path, 0o600);
   const identity = identityOf(path);
   if (!identity) throw replaced(path);
   const begin = db.prepare("BEGIN EXCLUSIVE");

@@ -4,7 +4,7 @@ import { parseDuration } from "./duration.ts";
 import { PawlError } from "./errors.ts";
 import { canonical, type Json } from "./json.ts";
 
-export type ParamType = "text" | "integer" | "boolean" | "json" | "duration" | "time" | "texts" | "integers";
+export type ParamType = "text" | "integer" | "boolean" | "json" | "duration" | "time" | "texts" | "refs";
 
 export type Param = {
   readonly type: ParamType;
@@ -16,6 +16,8 @@ export type Param = {
   readonly arg?: true;
   /** On a command line the last argument takes all words that are left. */
   readonly words?: true;
+  /** On a command line its value may be left out; then it is empty. */
+  readonly bare?: true;
   /** On a command line "-" is the text of standard input. */
   readonly stdin?: true;
   /** On a command line the value of this JSON is a text as it stands; `--NAME-json` takes JSON. */
@@ -34,8 +36,8 @@ type ValueOf<P extends Param> = P["type"] extends "text" | "time"
       ? boolean
       : P["type"] extends "texts"
         ? string[]
-        : P["type"] extends "integers"
-          ? number[]
+        : P["type"] extends "refs"
+          ? (number | string)[]
           : Json;
 
 /** The checked input of an operation with these params. Durations are ms. */
@@ -53,7 +55,8 @@ export function checkInput<P extends Params>(params: P, raw: { readonly [name: s
     result[name] = convert(param, raw[name], name);
   }
   for (const name in params) {
-    if (params[name]!.required && result[name] === undefined) throw new PawlError("usage", `${what} needs ${params[name]!.arg ? "" : "--"}${name}: ${params[name]!.summary}.`, { details: { param: name } });
+    const given = result[name];
+    if (params[name]!.required && (given === undefined || (typeof given === "string" && given.trim() === ""))) throw new PawlError("usage", `${what} needs ${params[name]!.arg ? "" : "--"}${name}: ${params[name]!.summary}.`, { next: `See: pawl ${what} --help`, details: { param: name } });
   }
   return result as Input<P>;
 }
@@ -66,14 +69,14 @@ function convert(param: Param, value: unknown, name: string): unknown {
     case "integer":
       return integer(param, value, name);
     case "duration":
-      return typeof value === "number" ? integer(param, value, name) : parseDuration(text(param, value, name), { min: param.min ?? 1 });
+      return typeof value === "number" ? integer(param, value, name) : parseDuration(text(param, value, name), { min: param.min ?? 1, name });
     case "boolean":
       if (typeof value !== "boolean") throw bad(name, value, "true or false");
       return value;
     case "texts":
       return many(param, value).map((item) => text(param, item, name));
-    case "integers":
-      return many(param, value).map((item) => integer(param, item, name));
+    case "refs":
+      return many(param, value).map((item) => (typeof item === "number" ? integer(param, item, name) : text(param, item, name)));
     case "json":
       return canonical(value, name);
   }
@@ -100,5 +103,5 @@ function integer(param: Param, value: unknown, name: string): number {
 }
 
 function bad(name: string, value: unknown, wanted: string): PawlError {
-  return new PawlError("usage", `${name} must be ${wanted}, not ${JSON.stringify(value)?.slice(0, 80)}.`, { details: { param: name } });
+  return new PawlError("usage", `${name} must be ${wanted}, not ${JSON.stringify(value)?.slice(0, 80)}.`, { next: "Correct it; the help of the command says what it takes.", details: { param: name } });
 }

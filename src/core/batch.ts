@@ -8,7 +8,7 @@ import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { itemKey, type ListEntry } from "./list-entry.ts";
 import { percent } from "./progress.ts";
-import type { Batch, Item, Status } from "./records.ts";
+import type { Batch, Item, Status, Task } from "./records.ts";
 
 /** `batch-20251116-123456`, in UTC; `-2`, `-3` … behind it while the id is taken. */
 export function newBatchId(now: number, taken: (id: string) => boolean): string {
@@ -141,6 +141,18 @@ export function summarize(counts: { readonly [status in Status]?: number }, bloc
   return { total, completed, failed, waiting, blocked, cancelled, pending, in_progress, review, progress_percent: percent(completed, total) };
 }
 
+/** The same of tasks at hand. */
+export function summarizeTasks(tasks: readonly Task[]): BatchSummary {
+  const counts: { [status in Status]?: number } = {};
+  for (const { status } of tasks) counts[status] = (counts[status] ?? 0) + 1;
+  return summarize(counts, tasks.filter(isBlocked).length);
+}
+
+/** Pending, and neither due nor delayed: it is behind another task. */
+export function isBlocked(task: Task): boolean {
+  return task.status === "pending" && !task.ready && task.run_at === null;
+}
+
 /** True when nothing is left undone. Failed and cancelled are ends, not completions: such a batch is never all completed. */
 export function allCompleted(summary: Pick<BatchSummary, "total" | "completed">): boolean {
   return summary.completed === summary.total;
@@ -148,12 +160,9 @@ export function allCompleted(summary: Pick<BatchSummary, "total" | "completed">)
 
 /* ---------- the context of the model that works on it ---------- */
 
-/** Tokens at which a conversation is cleared unless told otherwise: what is left of a 200,000 window must hold the next task. */
-export const CONTEXT_TOKENS = 150_000;
-
 export type ContextClear = { readonly at: string; readonly tokens_before: number; readonly item?: string };
 
-export function shouldClearContext(tokens: number, threshold = CONTEXT_TOKENS): boolean {
+export function shouldClearContext(tokens: number, threshold: number = LIMITS.contextTokens): boolean {
   if (!Number.isSafeInteger(threshold) || threshold < 1) throw new PawlError("usage", `The threshold must be a whole number of tokens of at least 1, not ${threshold}.`);
   return tokens >= threshold;
 }

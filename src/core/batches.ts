@@ -4,13 +4,13 @@ import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import type { Change, Fields, Rec } from "../store/store.ts";
-import { linkDependencies, newBatchId, planImport, recordContextClear, shouldClearContext, summarize, type BatchSummary, type Link } from "./batch.ts";
+import { isBlocked, linkDependencies, newBatchId, planImport, recordContextClear, shouldClearContext, summarize, type BatchSummary, type Link } from "./batch.ts";
 import type { Committer } from "./committer.ts";
 import { itemKey, type ListEntry } from "./list-entry.ts";
 import { addTask, allCompleted, DEFAULT_QUEUE, type NewTask } from "./new-task.ts";
 import { deriveReady } from "./dependency.ts";
 import { TERMINAL, type Batch, type Item, type Status, type Task } from "./records.ts";
-import { cancelTask, completeTask, failTask, getTask } from "./tasks.ts";
+import { cancelTask, completeTask, failTask, findTask, getTask } from "./tasks.ts";
 
 export type NewBatch = { readonly source?: string | null; readonly queue?: string; readonly executor?: Json; readonly verifier?: Json; readonly limits?: Json };
 
@@ -60,13 +60,20 @@ export async function summaryOf(committer: Committer, batchId: string): Promise<
   const counts = (await committer.store.count("task", { index: "batch", equals: { batch_id: batchId } }, "status")) as { [status in Status]?: number };
   if (!counts.pending) return summarize(counts);
   const pending = (await committer.store.list("task", { index: "batch", equals: { batch_id: batchId, status: "pending" } })) as unknown as Task[];
-  return summarize(counts, pending.filter((task) => !task.ready && task.run_at === null).length);
+  return summarize(counts, pending.filter(isBlocked).length);
 }
 
 /** True while some of its tasks have not ended. */
 export async function isUnfinished(committer: Committer, batchId: string): Promise<boolean> {
   const counts = await committer.store.count("task", { index: "batch", equals: { batch_id: batchId } }, "status");
   return Object.entries(counts).some(([status, n]) => n > 0 && !TERMINAL.has(status as Status));
+}
+
+/** The newest batches of a queue that have due tasks, and how many. */
+export async function dueInBatches(committer: Committer, queue: string): Promise<{ readonly batch: string; readonly due: number }[]> {
+  const batches = (await listBatches(committer, 100)).filter((batch) => batch.queue === queue);
+  const counted = await Promise.all(batches.map(async ({ id }) => ({ batch: id, due: await committer.store.count("task", { index: "due", equals: { queue, batch_id: id } }) })));
+  return counted.filter(({ due }) => due > 0);
 }
 
 export async function itemsOf(committer: Committer, batchId: string): Promise<Item[]> {
@@ -84,6 +91,18 @@ export type ImportReport = { readonly added: number; readonly known: number; rea
 
 /** What every task of a batch gets unless its line says otherwise. */
 export type ItemDefaults = Pick<NewTask, "max_attempts" | "timeout_ms" | "verifier"> & { readonly deadline_ms?: number };
+
+/** Throws what the dependencies of a list may not be, before anything is written for it: a circle, or a task that is nowhere. */
+export async function checkLinks(committer: Committer, entries: readonly ListEntry[], fileName: string): Promise<void> {
+  for (const [i, links] of linkDependencies(entries, fileName).links.entries()) {
+    for (const link of links) {
+      if ("entry" in link || (await findTask(committer, "key" in link ? link.key : link.id))) continue;
+      const place = `${fileName === "-" ? "stdin" : fileName}:${entries[i]!.line}`;
+      const named = JSON.stringify("key" in link ? link.key : link.id);
+      throw new PawlError("not_found", `${place}: It depends on ${named}, and there is no such task in the list or in the state.`, { next: "Correct depends_on, or add the task first.", details: { line: entries[i]!.line } });
+    }
+  }
+}
 
 /** Makes the batch agree with its list. Every line's task and item are one change, so a crash anywhere leaves no line twice. */
 export async function importEntries(committer: Committer, batch: Batch, entries: readonly ListEntry[], fileName: string, defaults: ItemDefaults, actor: string): Promise<ImportReport> {
@@ -146,12 +165,13 @@ async function importOne(committer: Committer, batch: Batch, entry: ListEntry, i
   return known.id;
 }
 
-function taskFields(batch: Batch, entry: ListEntry, depends_on: number[], defaults: ItemDefaults, now: number): NewTask {
+/** What an entry says of its task. In a batch the queue is the batch's. Nobody works on it here: it has ended, or is pending. */
+export function taskFields(batch: Pick<Batch, "id" | "queue"> | null, entry: ListEntry, depends_on: number[], defaults: ItemDefaults, now: number): NewTask {
   const { key, input, priority, tags, run_at, result } = entry;
   const status = entry.done ? "completed" : entry.status && TERMINAL.has(entry.status) ? entry.status : "pending";
   const deadlineMs = entry.deadline_ms ?? (entry.deadline_at === undefined ? defaults.deadline_ms : undefined);
   return {
-    description: entry.description, batch_id: batch.id, queue: batch.queue, depends_on, status,
+    description: entry.description, depends_on, status, ...(batch ? { batch_id: batch.id, queue: batch.queue } : optional("queue", entry.queue)),
     ...(key === undefined ? {} : { key }), ...(input === undefined ? {} : { input }), ...(priority === undefined ? {} : { priority }),
     ...(tags === undefined ? {} : { tags }), ...(run_at === undefined ? {} : { run_at }), ...(result === undefined ? {} : { result }),
     ...optional("max_attempts", entry.max_attempts ?? defaults.max_attempts), ...optional("timeout_ms", entry.timeout_ms ?? defaults.timeout_ms),

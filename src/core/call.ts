@@ -2,9 +2,11 @@
 // side is kept in the state, for one ownership of the task. The same rule as in a scope: once two steps of a script have
 // been in flight together, a name cannot come twice without a key, because a replay could swap their results.
 import { PawlError } from "../base/errors.ts";
+import type { Json } from "../base/json.ts";
 import type { Committer } from "./committer.ts";
 import type { Task } from "./records.ts";
 import { fenceGuard } from "./step.ts";
+import { isHolder } from "./token.ts";
 
 type Call = { readonly started: number; readonly ended: number; readonly overlapped: boolean | null };
 
@@ -17,7 +19,7 @@ export async function enterCall(committer: Committer, task: Task, name: string):
     const [all, own] = (await committer.store.get("call", [[task.id, task.fence, ALL], [task.id, task.fence, name]])) as unknown as (Call | null)[];
     const overlapped = all?.overlapped === true || (all?.started ?? 0) > (all?.ended ?? 0);
     const seen = own?.started ?? 0;
-    if (seen > 0 && overlapped) throw ambiguous(name);
+    if (seen > 0 && overlapped) throw ambiguous(name, task);
     const result = await committer.commit({
       guards: [fenceGuard(task), guardOf(task, ALL, all ?? null), guardOf(task, name, own ?? null)],
       puts: [put(task, ALL, { started: (all?.started ?? 0) + 1, ended: all?.ended ?? 0, overlapped }), put(task, name, { started: seen + 1, ended: own?.ended ?? 0, overlapped: null })],
@@ -42,9 +44,28 @@ function put(task: Task, name: string, call: Call) {
   return { kind: "call", record: { task_id: task.id, fence: task.fence, name, ...call } } as const;
 }
 
-function ambiguous(name: string): PawlError {
+function ambiguous(name: string, task: Task): PawlError {
+  const key = `Give it a key of its own: pawl step ${name} --key … -- COMMAND`;
+  // Under a claim held by time nothing tells a script that was started again from steps that run side by side.
+  const again = `If it is the script that was started again, it needs a new claim: pawl release ${task.id} --token …, then pawl claim.`;
   return new PawlError("ambiguous_step", `The step "${name}" comes a second time in a script whose steps ran side by side: on a replay the two could swap results.`, {
-    next: `Give it a key of its own: pawl step ${name} --key … -- COMMAND`,
+    next: task.worker !== null && isHolder(task.worker) ? `${again} Otherwise: ${key}` : key,
     details: { name },
   });
+}
+
+/* ---------- output ---------- */
+
+/** What a command printed, as its step keeps it: text as it stands when it is UTF-8 without NUL, else `{"base64": "…"}`. */
+export function outputOf(bytes: Buffer): Json {
+  const text = bytes.toString("utf8");
+  return !text.includes("\0") && Buffer.from(text).equals(bytes) ? text : { base64: bytes.toString("base64") };
+}
+
+/** What a replay prints: the same bytes. A value that a person or a program gave is printed on a line of its own. */
+export function bytesOf(output: Json): Buffer {
+  if (typeof output === "string") return Buffer.from(output);
+  const { base64, ...rest } = (output ?? {}) as { base64?: Json };
+  if (typeof base64 === "string" && Object.keys(rest).length === 0) return Buffer.from(base64, "base64");
+  return Buffer.from(output === null ? "" : `${JSON.stringify(output)}\n`);
 }

@@ -70,15 +70,27 @@ export async function followChange(committer: Committer, before: Task, after: Ta
 
 /** Throws `usage` with the path when making `id` depend on `dependsOn` would close a circle. */
 export async function refuseCycle(committer: Committer, id: number, dependsOn: readonly number[]): Promise<void> {
+  const edges = new Map<number, readonly number[]>();
+  const queue = [...dependsOn];
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    if (edges.has(next) || next === id) continue;
+    const found = (await committer.store.list("dependency", { equals: { task_id: next } })) as unknown as Edge[];
+    edges.set(next, found.map((edge) => edge.depends_on_id));
+    queue.push(...edges.get(next)!);
+  }
+  refuseCircle(id, dependsOn, (next) => edges.get(next) ?? []);
+}
+
+/** The same rule on edges that are known: `edgesOf` says what a task depends on. */
+export function refuseCircle(id: number, dependsOn: readonly number[], edgesOf: (id: number) => readonly number[]): void {
   const cameFrom = new Map<number, number>(dependsOn.map((next) => [next, id]));
   const queue = [...dependsOn];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     if (next === id) throw cycle(pathTo(id, cameFrom));
-    const edges = (await committer.store.list("dependency", { equals: { task_id: next } })) as unknown as Edge[];
-    for (const edge of edges) {
-      if (cameFrom.has(edge.depends_on_id)) continue;
-      cameFrom.set(edge.depends_on_id, next);
-      queue.push(edge.depends_on_id);
+    for (const further of edgesOf(next)) {
+      if (cameFrom.has(further)) continue;
+      cameFrom.set(further, next);
+      queue.push(further);
     }
   }
 }

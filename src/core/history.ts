@@ -39,7 +39,9 @@ export function record(event: Event, now: number): Put {
 /** Completes a transition from its predecessor: number and hash. */
 export function seal(previous: Rec | null, transition: Rec): Rec {
   const seq = ((previous?.["seq"] as number | undefined) ?? 0) + 1;
-  return { ...transition, seq, hash: hashOf((previous?.["hash"] as string | undefined) ?? "", { ...transition, seq }) };
+  const sealed = { ...transition, seq, hash: "" };
+  sealed.hash = hashOf((previous?.["hash"] as string | undefined) ?? "", sealed);
+  return sealed;
 }
 
 function hashOf(previous: string, t: Rec): string {

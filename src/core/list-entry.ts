@@ -82,7 +82,7 @@ const FIELDS: ReadonlySet<string> = new Set([
   ...INTEGERS, ...PROGRESS, "key", "queue", "input", "tags", "depends_on", "timeout", "verifier", "run_at", "deadline", "deadline_at",
 ]);
 /** Bookkeeping of a task that was exported (then it has a status): it starts anew here. In any other row these are input. */
-const BOOKKEEPING: ReadonlySet<string> = new Set([
+export const BOOKKEEPING: ReadonlySet<string> = new Set([
   "attempts", "takeovers", "reviews", "round", "revision", "fence", "worker", "lease", "lease_expires_at", "ready", "continues", "waiting_for", "batch_id",
   "parent_id", "created_at", "started_at", "completed_at", "updated_at", "error", "failure_reason", "feedback", "last_feedback", "history",
 ]);
@@ -90,6 +90,9 @@ const STATUS_NAMES: { readonly [name: string]: Status } = {
   ...(Object.fromEntries(STATUSES.map((status) => [status, status])) as { [name: string]: Status }),
   running: "in_progress", done: "completed", canceled: "cancelled",
 };
+
+/** The status a word stands for here, also when other programs call it so; undefined when it is none. */
+export const statusNamed = (word: string): Status | undefined => (Object.hasOwn(STATUS_NAMES, word.toLowerCase()) ? STATUS_NAMES[word.toLowerCase()] : undefined);
 
 export const fieldName = (header: string): string => header.trim().toLowerCase().replaceAll(/\s+/g, "_");
 export const isDescription = (name: string): boolean => DESCRIPTION_NAMES.includes(name);
@@ -172,13 +175,17 @@ const TIME = /^(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(Z|[
 
 /** A time without a zone would mean another moment on another machine: refused. */
 function timeOf(value: Json, field: string): string {
+  const time = readTime(value);
+  if (time === null) throw bad(`Its ${field} ${shown(value)} is not a time with its zone.`, "Write it like 2026-01-31T09:00Z or 2026-01-31T09:00+01:00.");
+  return time;
+}
+
+/** A time with its zone as ours: UTC, in milliseconds. Null for everything else. */
+export function readTime(value: Json): string | null {
   const [, date, clock, zone] = (typeof value === "string" && TIME.exec(value)) || [];
   const ms = parseIso(`${date}T${clock}${zone?.replace(/(\d{2})(\d{2})$/, "$1:$2")}`);
   const day = parseIso(`${date}T00:00:00Z`);
-  if (Number.isNaN(ms) || Number.isNaN(day) || !iso(day).startsWith(date as string)) {
-    throw bad(`Its ${field} ${shown(value)} is not a time with its zone.`, "Write it like 2026-01-31T09:00Z or 2026-01-31T09:00+01:00.");
-  }
-  return iso(ms);
+  return Number.isNaN(ms) || Number.isNaN(day) || !iso(day).startsWith(date as string) ? null : iso(ms);
 }
 
 function progressOf(row: Row): { status?: Status; done?: true; result?: Json } {

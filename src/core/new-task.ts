@@ -4,9 +4,9 @@ import { iso, parseIso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { canonical, checkText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Addition, Change, Fields, Guard, Put } from "../store/store.ts";
-import { record } from "./history.ts";
-import { STATUSES, type Status, type Task } from "./records.ts";
+import type { Addition, Change, Fields, Guard, NewId, Put } from "../store/store.ts";
+import { record, type Event } from "./history.ts";
+import { STATUSES, TASK_FIELDS, type Status, type Task } from "./records.ts";
 
 /** What a caller says of a new task; everything but the description has a default. Times are ISO 8601, durations ms. */
 export type NewTask = {
@@ -37,19 +37,25 @@ export const DEFAULT_PRIORITY = 5;
 
 /** The change that adds a task; its put 0 is the task itself. `dependencies` are the tasks named by `depends_on`, as they stand. */
 export function addTask(fields: NewTask, dependencies: readonly Task[], by: { actor: string; now: number }): { change: Change; task: Omit<Task, "id"> } {
-  const task = buildTask(checkNewTask(fields), dependencies, by.now);
-  const puts: Put[] = [
-    { kind: "task", record: task as unknown as Fields },
-    record({ task_id: { $new: 0 }, event: "created", actor: by.actor, from: null, to: task.status, details: task.priority === DEFAULT_PRIORITY ? null : { priority: task.priority } }, by.now),
-    ...task.depends_on.map((id): Put => ({ kind: "dependency", record: { task_id: { $new: 0 }, depends_on_id: id } })),
-    ...task.tags.map((tag): Put => ({ kind: "tag", record: { tag, task_id: { $new: 0 } } })),
-  ];
+  const task = newTask(fields, dependencies, by.now);
+  const details = task.priority === DEFAULT_PRIORITY ? null : { priority: task.priority };
+  const puts = birth(task, { $new: 0 }, { event: "created", actor: by.actor, details }, by.now);
   // Ready only if what it depends on is still completed when this is written; else they need only be there.
   const guards: Guard[] = task.depends_on.map((id) => ({ kind: "task", key: id, is: task.ready ? { status: "completed" as const } : ({} as { [field: string]: string }) }));
   const marks = markDependencies(dependencies);
   puts.push(...marks.puts);
   if (task.key !== null) guards.unshift({ kind: "task", unique: "key", values: { key: task.key }, absent: true });
   return { change: { guards, puts, ...(marks.additions.length > 0 ? { additions: marks.additions } : {}) }, task };
+}
+
+/** The records of a task that comes into being: put 0 is itself, then its first transition, its dependencies and its tags. */
+export function birth(task: Omit<Task, "id"> & { readonly id?: number }, id: number | NewId, event: Pick<Event, "event" | "actor" | "reason" | "details">, now: number): Put[] {
+  return [
+    { kind: "task", record: task as unknown as Fields },
+    record({ task_id: id, from: null, to: task.status, ...event }, now),
+    ...task.depends_on.map((depends_on_id): Put => ({ kind: "dependency", record: { task_id: id, depends_on_id } })),
+    ...task.tags.map((tag): Put => ({ kind: "tag", record: { tag, task_id: id } })),
+  ];
 }
 
 /**
@@ -64,11 +70,14 @@ export function markDependencies(dependencies: readonly Task[]): { puts: Put[]; 
   };
 }
 
-function buildTask(fields: NewTask, dependencies: readonly Task[], now: number): Omit<Task, "id"> {
+/** The task that `fields` make, checked, with its defaults. */
+export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "status">[], now: number): Omit<Task, "id"> {
+  checkNewTask(fields);
   const at = iso(now);
   const status = fields.status ?? "pending";
   const run_at = fields.run_at && parseIso(fields.run_at) > now ? fields.run_at : null;
   return {
+    ...unknownFields(fields),
     key: fields.key ?? null,
     queue: fields.queue ?? DEFAULT_QUEUE,
     description: fields.description,
@@ -106,8 +115,14 @@ function buildTask(fields: NewTask, dependencies: readonly Task[], now: number):
   };
 }
 
+/** Fields that Pawl does not know are kept with the task. */
+function unknownFields(fields: NewTask): { readonly [field: string]: Json } {
+  const unknown = Object.entries(fields).filter(([field, value]) => !Object.hasOwn(TASK_FIELDS, field) && value !== undefined);
+  return Object.fromEntries(unknown.map(([field, value]) => [field, canonical(value, field)]));
+}
+
 /** True when nothing it depends on is still to be done. */
-export function allCompleted(dependencies: readonly Task[]): boolean {
+export function allCompleted(dependencies: readonly Pick<Task, "status">[]): boolean {
   return dependencies.every((task) => task.status === "completed");
 }
 
@@ -122,6 +137,12 @@ export function checkNewTask(fields: NewTask): NewTask {
     throw bad("status", known ? `a new task cannot be ${fields.status}` : `"${String(fields.status)}" is not a status`, "Use pending, completed, failed or cancelled.");
   }
   return fields;
+}
+
+/** What a program in JavaScript may hand over instead. */
+export function checkIsTask(fields: unknown): void {
+  if (typeof fields === "object" && fields !== null && !Array.isArray(fields)) return;
+  throw new PawlError("usage", `A task is an object with a description, not ${fields === null ? "null" : Array.isArray(fields) ? "a list" : `a ${typeof fields}`}.`, { next: 'As in: add({ description: "Write a haiku" }).' });
 }
 
 export function checkDescription(description: unknown): void {
@@ -163,5 +184,5 @@ function checkTime(field: string, value: unknown): void {
 }
 
 function bad(field: string, why: string, next?: string): PawlError {
-  return new PawlError("usage", `The task's ${field} is not usable: ${why}.`, { ...(next ? { next } : {}), details: { field } as Record<string, Json> });
+  return new PawlError("usage", `The task's ${field} is not usable: ${why}.`, { next: next ?? "Correct it, then try again.", details: { field } as Record<string, Json> });
 }

@@ -1,6 +1,8 @@
 // How far a run is: percent, the time it will still take, and the lines that say so. Invariants: 100 % is said only when
 // all are completed; the lines are the words of a run and do no escaping (the surface does, before it prints).
 
+import { iso } from "../base/clock.ts";
+
 /** Whole percent, rounded down. 0 of 0 is 0 %. */
 export function percent(completed: number, total: number): number {
   return total <= 0 ? 0 : Math.floor((completed * 100) / total);
@@ -58,6 +60,11 @@ export function completedLine(completed: number, total: number): string {
 /** The first line of the reason; the rest stays with the task. */
 export function failedLine(reason: string): string {
   return `  ✗ Failed: ${reason.trim().split(/\r?\n|\r/, 1)[0]}`;
+}
+
+/** A usage limit that ends at `until` (ms), as it is met or remembered. */
+export function limitLine(until: number): string {
+  return `usage limit until ${iso(until)}; nothing is started before, no attempt was counted`;
 }
 
 function counted(tasks: number): string {

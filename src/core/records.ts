@@ -4,7 +4,7 @@
 //   task ─┬─ step        one memoized effect of a round        task ─── dependency, tag   (arrays that are queried)
 //         ├─ wait        what a parked task waits for          batch ── item              (one line of a task list)
 //         ├─ transition  its history, hash-chained             worker ─ process           (a child's process group)
-//         ├─ output      what its commands wrote to stderr     decision, meta, op
+//         ├─ output      what its commands wrote to stderr     decision, edit, meta, op
 import type { Json } from "../base/json.ts";
 import type { Kind, Rec } from "../store/store.ts";
 
@@ -234,6 +234,9 @@ const TASK: Kind = {
   },
 };
 
+/** The fields of a task that Pawl knows. */
+export const TASK_FIELDS = TASK.fields;
+
 export const KINDS: readonly Kind[] = [
   TASK,
   { name: "dependency", fields: { task_id: "integer", depends_on_id: "integer" }, key: ["task_id", "depends_on_id"], indexes: { dependents: { fields: ["depends_on_id"] } } },
@@ -316,6 +319,17 @@ export const KINDS: readonly Kind[] = [
     fields: { task_id: "integer", fence: "integer", name: "text", started: "integer", ended: "integer", overlapped: "boolean" },
     key: ["task_id", "fence", "name"],
     indexes: {},
+  },
+  {
+    // A hand edit of the state file: what became of it.
+    name: "edit",
+    fields: {
+      id: "text", status: "text", at: "text", base_revision: "integer", hash: "text", kept: "text", changes: "integer", refusals: "json", said: "json", line: "integer",
+      column: "integer", reason: "text", repairs: "json", settled_at: "text", settled_by: "text",
+    },
+    key: ["id"],
+    assign: "e",
+    indexes: { status: { fields: ["status", "at"] }, at: { fields: ["at"] }, base: { fields: ["base_revision"], notNull: ["base_revision"] } },
   },
   { name: "meta", fields: { name: "text", value: "json" }, key: ["name"], indexes: {} },
   { name: "op", fields: { id: "text", at: "text" }, key: ["id"], indexes: { at: { fields: ["at"] } } },

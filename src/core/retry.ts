@@ -32,7 +32,7 @@ export class PermanentError extends Error {
 const TRANSIENT_STATUS = new Set([408, 409, 425, 429]);
 /** System errors that no second try mends. */
 const PERMANENT_SYSTEM = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EINVAL", "ERR_INVALID_ARG_TYPE", "ERR_INVALID_ARG_VALUE"]);
-const PERMANENT_PAWL = new Set(["usage", "value_refused", "not_found", "illegal_transition", "ambiguous_step", "unsupported", "deadline", "no_executor"]);
+const PERMANENT_PAWL = new Set(["usage", "value_refused", "not_found", "illegal_transition", "ambiguous_step", "unsupported", "deadline"]);
 
 /** True when trying again cannot help. What is not known to be permanent is worth its remaining tries. */
 export function isPermanent(error: unknown): boolean {
@@ -65,7 +65,7 @@ export function failureOf(error: unknown): Failure {
 /** A recorded failure as an error: live and on a replay the same in all that code can tell. Live, its stack is that of what was thrown. */
 export function thrown(failure: Failure, original?: unknown): Error {
   const error = new PawlError("failed", failure.message, {
-    details: { ...(failure.code === undefined ? {} : { code: failure.code }), ...(failure.permanent ? { permanent: true } : {}) },
+    details: { ...(failure.details as object | undefined), ...(failure.code === undefined ? {} : { code: failure.code }), ...(failure.permanent ? { permanent: true } : {}) },
     ...(failure.cause === undefined ? {} : { cause: new Error(failure.cause) }),
   });
   if (original instanceof Error && original.stack !== undefined) error.stack = original.stack;

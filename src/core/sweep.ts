@@ -2,6 +2,7 @@
 // has come, tasks whose start has come or whose dependencies are done. It runs at open, at claims and when idle, and is a
 // repair as well: whatever a crash left half followed, it follows. Several may run at once; every write is guarded.
 import { iso, parseIso } from "../base/clock.ts";
+import { isPawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Query, Rec } from "../store/store.ts";
 import { Committer, listAll } from "./committer.ts";
@@ -35,6 +36,20 @@ export async function sweep(committer: Committer, evidence: Evidence, actor: str
   if (full || buried > 0) moved.push(await repairBlocked(committer, actor));
   if (full) await forgetOperations(committer, now);
   return moved.reduce((sum, n) => sum + n, 0);
+}
+
+/** Does what a dead worker's ownership alone forbids: the worker is buried first. A living one keeps its task. */
+export async function pastDead<T>(committer: Committer, evidence: Evidence, actor: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    const id = isPawlError(error, "conflict") ? error.details?.["worker"] : undefined;
+    if (typeof id !== "string") throw error;
+    const [worker] = (await committer.store.get("worker", [id])) as unknown as (WorkerRecord | null)[];
+    if (evidence.ownerState(worker ?? null, id) !== "dead") throw error;
+    await sweep(committer, evidence, actor, false);
+    return act();
+  }
 }
 
 /** When something next happens by itself (ms), or null: the moment for the next sweep. */

@@ -2,6 +2,8 @@
 // identity (`itemKey`) depends only on what its line asks for and on how many equal lines stand before it, never on how
 // far it is; a list is read whole or refused with file and line; nothing but a PawlError is ever thrown.
 import { isPawlError, PawlError } from "../base/errors.ts";
+import type { Json } from "../base/json.ts";
+import { parseStrict, textOf, type JsonText } from "../base/json-text.ts";
 import { LIMITS } from "../base/limits.ts";
 import { readCsv } from "./csv.ts";
 import { draftOf, fieldName, isDescription, lineDraft, type Collect, type Draft, type ListEntry } from "./list-entry.ts";
@@ -10,9 +12,6 @@ export { itemKey, type ListEntry } from "./list-entry.ts";
 
 export const LIST_FORMATS = ["text", "markdown", "jsonl", "json", "csv"] as const;
 export type ListFormat = (typeof LIST_FORMATS)[number];
-
-/** Entries of one list at most: more is a data set, and a run of it would outlive any machine. */
-export const MAX_ENTRIES = 1_000_000;
 
 type Reader = (text: string, collect: Collect) => void;
 
@@ -42,33 +41,19 @@ export function listEntries(values: readonly unknown[], name = "list"): ListEntr
 
 /** The text of a file. A byte order mark is dropped; anything but UTF-8 is refused with its line. */
 export function decodeText(bytes: Uint8Array, fileName: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    const wide = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
-    throw at(fileName, wide ? 1 : badLine(bytes), new PawlError("value_refused", wide ? "It is UTF-16, not UTF-8." : "It is not UTF-8 text.", { next: "Save it as UTF-8." }));
-  }
+  return textOf(bytes, fileName === "-" ? "stdin" : fileName, "value_refused");
 }
 
-function badLine(bytes: Uint8Array): number {
-  for (let line = 1, start = 0; ; line++) {
-    const end = bytes.indexOf(0x0a, start);
-    try {
-      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(start, end < 0 ? bytes.length : end));
-    } catch {
-      return line;
-    }
-    if (end < 0) return line;
-    start = end + 1;
-  }
-}
-
-/** Puts the values of `--var` in the place of `{{name}}`. `where` (file:line) is for the error when one is missing. `\{{` stays `{{`. */
-export function applyVars(text: string, vars: { readonly [name: string]: string }, where: string): string {
-  return text.replace(/\\\{\{|\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}/g, (match, name: string | undefined) => {
+/**
+ * Puts the values of `--var` in the place of `{{NAME}}`; `\{{` stays `{{`. One without a value is refused with its line: as a
+ * task it would be worked as it stands, and once it is filled it would be another.
+ */
+export function applyVars(text: string, vars: { readonly [name: string]: string }, fileName: string): string {
+  return text.replace(/\\\{\{|\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}/g, (match, name: string | undefined, offset: number) => {
     if (name === undefined) return "{{";
     if (Object.hasOwn(vars, name)) return vars[name] as string;
-    throw new PawlError("usage", `${where}: {{${name}}} has no value.`, { next: `Give it with --var ${name}=VALUE, or write \\${match} to keep the braces.`, details: { variable: name } });
+    const next = `Give it with --var ${name}=VALUE. To keep the braces as they are, write \\${match}.`;
+    throw at(fileName, lineOf(text, offset), new PawlError("usage", `{{${name}}} has no value.`, { next, details: { variable: name } }));
   });
 }
 
@@ -96,7 +81,8 @@ function tryJson(text: string): unknown {
 
 /* ---------- collecting: places, identities, limits ---------- */
 
-function collector(fileName: string): { entries: ListEntry[]; collect: Collect } {
+/** Gathers the entries of a list; what is wrong with one is thrown with its file and line. */
+export function collector(fileName: string): { entries: ListEntry[]; collect: Collect } {
   const entries: ListEntry[] = [];
   const occurrences = new Map<string, number>();
   const keys = new Map<string, number>();
@@ -107,7 +93,7 @@ function collector(fileName: string): { entries: ListEntry[]; collect: Collect }
       const taken = draft.key === undefined ? undefined : keys.get(draft.key);
       if (taken !== undefined) throw new PawlError("usage", `The key "${draft.key}" is already used in line ${taken}.`, { next: "Give each task a key of its own, or leave the keys out." });
       if (draft.key !== undefined) keys.set(draft.key, line);
-      if (entries.length >= MAX_ENTRIES) throw new PawlError("value_refused", `The list has more than ${MAX_ENTRIES} tasks.`, { next: "Split it into several lists." });
+      if (entries.length >= LIMITS.listEntries) throw new PawlError("value_refused", `The list has more than ${LIMITS.listEntries} tasks.`, { next: "Split it into several lists." });
       const occurrence = (occurrences.get(draft.text) ?? 0) + 1;
       occurrences.set(draft.text, occurrence);
       entries.push({ ...draft, line, occurrence });
@@ -195,17 +181,21 @@ function proseOf(lines: readonly string[]): string[] {
 function readJsonLines(text: string, collect: Collect): void {
   eachLine(linesOf(text), LIMITS.valueBytes, collect, (line) => {
     if (line === "") return null;
-    try {
-      return draftOf(JSON.parse(line));
-    } catch (error) {
-      if (isPawlError(error)) throw error;
-      throw new PawlError("usage", `The line is not JSON: ${jsonMessage(error)}.`, { next: "Write one JSON object or string a line." });
-    }
+    const { parsed, error } = strictly(line, "line", "Write one JSON object or string a line.");
+    if (error) throw error;
+    return draftOf(parsed.value);
   });
 }
 
-function jsonMessage(error: unknown): string {
-  return (error as Error).message.replace(/, (\.{3})?".*$/s, "").replace(/(?: in JSON)? at position .*$/s, "").replaceAll("\n", "\\n");
+/** The text as JSON, or what is wrong with it; the error's line is in its details. */
+function strictly(text: string, what: string, next: string): { readonly parsed: JsonText; readonly error?: never } | { readonly parsed?: never; readonly error: PawlError } {
+  try {
+    return { parsed: parseStrict(text, what) };
+  } catch (error) {
+    if (!isPawlError(error, "corrupt")) throw error;
+    const { line, column, why } = error.details as { line: number; column: number; why: string };
+    return { error: new PawlError("usage", `The ${what} is not JSON: ${why} (column ${column}).`, { next, details: { line } }) };
+  }
 }
 
 /** Names under which a list of tasks stands in an object: a state or an export of one, and what `--json` prints. */
@@ -217,72 +207,19 @@ function listName(value: object): string | undefined {
 
 function readJson(text: string, collect: Collect): void {
   if (text.trim() === "") return;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    const stated = /\(line (\d+) column/.exec((error as Error).message)?.[1];
-    const line = stated === undefined ? lineOf(text, scanJson(text, null).end) : Number(stated);
-    return collect(line, () => {
-      throw new PawlError("usage", `The file is not JSON: ${jsonMessage(error)}.`, { next: "Correct it there and try again; nothing was imported." });
+  const { parsed, error } = strictly(text, "file", "Correct it there and try again; nothing was imported.");
+  if (error) {
+    return collect(error.details!["line"] as number, () => {
+      throw error;
     });
   }
-  const name = value !== null && typeof value === "object" && !Array.isArray(value) ? listName(value) : null;
-  const list = Array.isArray(value) ? value : typeof name === "string" ? (value as Record<string, unknown[]>)[name] : undefined;
+  const { value, lineOfItem } = parsed;
+  const name = value !== null && typeof value === "object" && !Array.isArray(value) ? listName(value) : undefined;
+  const list = Array.isArray(value) ? value : name === undefined ? undefined : (value as { readonly [name: string]: readonly Json[] })[name];
   if (list === undefined) {
     return collect(1, () => {
       throw new PawlError("usage", "The file holds no list of tasks.", { next: 'Write an array of strings or objects, or {"tasks": […]}.' });
     });
   }
-  const { starts } = scanJson(text, name ?? null);
-  let line = 1;
-  let seen = 0;
-  list.forEach((item, i) => {
-    const start = starts[i] ?? seen;
-    for (let next = text.indexOf("\n", seen); next >= 0 && next < start; next = text.indexOf("\n", seen)) {
-      line++;
-      seen = next + 1;
-    }
-    collect(line, () => draftOf(item));
-  });
-}
-
-/**
- * Where the elements of the top array (or of the array called `name`) start, and where a value is expected but none stands
- * (else the end). JSON.parse tells neither.
- */
-function scanJson(text: string, name: string | null): { starts: number[]; end: number } {
-  const starts: number[] = [];
-  let depth = 0;
-  let listDepth = 0;
-  let label = "";
-  let before = "";
-  for (let i = 0; i < text.length; i++) {
-    const c = text[i] as string;
-    if (c === " " || c === "\n" || c === "\r" || c === "\t") continue;
-    if (before === "" || before === "[" || before === "," || before === ":") {
-      if (!/[[{"\d\-tfn]/.test(c) && !(c === "]" && before === "[")) return { starts, end: i };
-      if (listDepth > 0 && depth === listDepth && c !== "]") starts.push(i);
-    }
-    if (c === '"') {
-      const start = i + 1;
-      for (i++; i < text.length && text[i] !== '"'; i++) if (text[i] === "\\") i++;
-      if (depth === 1 && before !== ":") label = text.slice(start, i);
-    } else if (c === "[" || c === "{") {
-      if (c === "[" && (name === null ? depth === 0 : depth === 1 && before === ":" && label === name)) {
-        listDepth = depth + 1;
-        starts.length = 0;
-      }
-      depth++;
-    } else if (c === "]" || c === "}") {
-      if (depth === listDepth) listDepth = 0;
-      depth--;
-    } else if (c !== "," && c !== ":") {
-      const word = /^[\w.+-]*/.exec(text.slice(i, i + 400))?.[0] ?? "";
-      if (!/^(?:true|false|null|[\d.eE+-]+)$/.test(word)) return { starts, end: i };
-      i += Math.max(word.length - 1, 0);
-    }
-    before = c;
-  }
-  return { starts, end: text.length };
+  list.forEach((item: Json, i: number) => collect(lineOfItem(list, i), () => draftOf(item)));
 }

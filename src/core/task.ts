@@ -289,10 +289,12 @@ export function reopen(task: Task, by: By, ready: boolean, reason: string): Outc
 /**
  * Renews a lease. Raises no revision and leaves no history: it says only that the owner lives. The fence alone would not do:
  * a task given back or ended keeps its fence until the next claim, and a lease nobody holds would look like a dead owner.
+ * With `expires` it holds only while the lease expires when the caller last saw that it would.
  */
-export function heartbeat(owned: { id: number; fence: number; worker: string }, leaseMs: number, now: number): Change {
+export function heartbeat(owned: { id: number; fence: number; worker: string }, leaseMs: number, now: number, expires?: string | null): Change {
   const { id, fence, worker } = owned;
-  return { guards: [{ kind: "task", key: id, is: { fence, worker } }], puts: [{ kind: "task", key: id, set: { lease_expires_at: iso(now + leaseMs) } }] };
+  const is = { fence, worker, ...(expires === undefined ? {} : { lease_expires_at: expires }) };
+  return { guards: [{ kind: "task", key: id, is }], puts: [{ kind: "task", key: id, set: { lease_expires_at: iso(now + leaseMs) } }] };
 }
 
 /** What closes a task's open waits and decisions when it ends or starts anew. */

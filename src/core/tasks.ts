@@ -6,10 +6,10 @@ import { LIMITS } from "../base/limits.ts";
 import type { Conflict, Fields, Put, Query } from "../store/store.ts";
 import { Committer, commitOrThrow, leaseLost, listAll, notFound, settle } from "./committer.ts";
 import { deriveReady, dependentsOf, followChange, refuseCycle, shouldBeReady } from "./dependency.ts";
-import { addTask, checkDescription, checkTaskFields, markDependencies, type NewTask } from "./new-task.ts";
+import { addTask, checkDescription, checkIsTask, checkTaskFields, markDependencies, type NewTask } from "./new-task.ts";
 import { STATUSES, type Decision, type Failure, type Status, type Step, type Task, type Wait } from "./records.ts";
 import { cancel, complete, expire, fail, failAttempt, heartbeat, isHeld, move, pastDeadline, reject, release, reopen, reset, retryTask, submit, withdraw, type Outcome } from "./task.ts";
-import type { Token } from "./token.ts";
+import { isHolder, type Token } from "./token.ts";
 
 /** A task by id (a number or its digits) or key; `not_found` when there is none. */
 export async function getTask(committer: Committer, ref: number | string): Promise<Task> {
@@ -67,13 +67,15 @@ async function listTagged(committer: Committer, tag: string, filter: TaskFilter)
 
 /** Adds tasks in one flush, ids in the order of the list. A key that is taken gives the task that has it (when its description is the same). */
 export async function addTasks(committer: Committer, list: readonly NewTask[], actor: string): Promise<Task[]> {
+  list.forEach(checkIsTask);
   const dependencies = await dependenciesByTask(committer, list);
   const now = committer.store.clock.now();
   const adding = list.map((fields, i) => addTask(fields, dependencies[i]!, { actor, now }));
   const results = await Promise.all(adding.map(({ change }) => committer.commit(change)));
-  const added = await Promise.all(
-    results.map(async (result, i) => (result.ok ? ({ id: result.ids[0] as number, ...adding[i]!.task } as Task) : (existing(result, list[i]!) ?? (await addTasks(committer, [list[i]!], actor))[0]!))),
-  );
+  const added: Task[] = [];
+  for (const [i, result] of results.entries()) {
+    added.push(result.ok ? ({ id: result.ids[0] as number, ...adding[i]!.task } as Task) : (existing(result, list[i]!) ?? (await addTasks(committer, [list[i]!], actor))[0]!));
+  }
   // A dependency may have been completed while this was on its way: whoever comes second looks again.
   const late = added.filter((task) => task.status === "pending" && !task.ready && task.depends_on.length > 0).map((task) => task.id);
   if (late.length === 0 || (await deriveReady(committer, late, actor)) === 0) return added;
@@ -194,10 +196,11 @@ export async function failTask(committer: Committer, ref: number | string, reaso
   });
 }
 
-/** Extends a claim held by token. Every call that carries the token does this first. */
+/** Extends a claim held by time. Every call that carries its token does this first; a worker renews its own. */
 export async function renewClaim(committer: Committer, token: Token, leaseMs: number): Promise<void> {
   const task = await getTask(committer, token.id);
   requireFree(task, { actor: token.worker, token });
+  if (!isHolder(token.worker)) return;
   await commitOrThrow(committer, heartbeat(token, leaseMs, committer.store.clock.now()), (conflict) => leaseLost(token.id, conflict.record));
 }
 
@@ -268,12 +271,13 @@ export async function editTask(committer: Committer, ref: number | string, edit:
 }
 
 /** What an edit may change, and whether it may be emptied. Nothing here says where a task stands. */
-const EDITABLE: { readonly [field in keyof Required<TaskEdit>]: { nullable: boolean } } = {
+export const EDITABLE: { readonly [field in keyof Required<TaskEdit>]: { nullable: boolean } } = {
   description: { nullable: false }, input: { nullable: true }, key: { nullable: true }, queue: { nullable: false }, priority: { nullable: false }, tags: { nullable: false },
   depends_on: { nullable: false }, verifier: { nullable: true }, max_attempts: { nullable: false }, timeout_ms: { nullable: true }, run_at: { nullable: true }, deadline_at: { nullable: true },
 };
 
-function checkEdit(edit: TaskEdit): void {
+/** Throws `usage` when the edit touches what cannot be edited or holds what cannot be kept. */
+export function checkEdit(edit: TaskEdit): void {
   for (const [field, value] of Object.entries(edit)) {
     if (!Object.hasOwn(EDITABLE, field)) throw new PawlError("usage", `The ${field} of a task cannot be edited.`, { next: `What can: ${Object.keys(EDITABLE).join(", ")}.`, details: { field } });
     if (value === null && !EDITABLE[field as keyof TaskEdit].nullable) throw new PawlError("usage", `The ${field} of a task cannot be empty.`, { details: { field } });
@@ -282,15 +286,15 @@ function checkEdit(edit: TaskEdit): void {
   checkTaskFields(edit);
 }
 
-function marked(outcome: Outcome, marks: ReturnType<typeof markDependencies>): Outcome {
+export function marked(outcome: Outcome, marks: ReturnType<typeof markDependencies>): Outcome {
   return { task: outcome.task, change: { ...outcome.change, puts: [...outcome.change.puts, ...marks.puts], additions: marks.additions } };
 }
 
-function editOutcome(task: Task, edit: TaskEdit, by: { actor: string; now: number }): Outcome {
+export function editOutcome(task: Task, edit: TaskEdit, by: { actor: string; now: number }): Outcome {
   const wanted = Object.fromEntries(Object.entries(edit).filter(([, value]) => value !== undefined).map(([field, value]) => [field, canonical(value, field)]));
   const changed = Object.keys(wanted).filter((field) => JSON.stringify(wanted[field]) !== JSON.stringify(task[field as keyof Task]));
   if (changed.length === 0) throw new PawlError("usage", `Nothing of task ${task.id} would change.`, { next: `See it: pawl show ${task.id}.` });
-  const details = Object.fromEntries(changed.map((field) => [field, { from: task[field as keyof Task] as Json, to: wanted[field]! }]));
+  const details = Object.fromEntries(changed.map((field) => [field, { from: (task[field as keyof Task] ?? null) as Json, to: wanted[field]! }]));
   const set = Object.fromEntries(changed.map((field) => [field, wanted[field]])) as Partial<Task>;
   const delayed = set.run_at !== undefined && set.run_at !== null && task.status === "pending" ? { ready: false } : {};
   return move(task, by, { event: "edited", set: { ...set, ...delayed }, details, puts: edgePuts(task, set) });

@@ -5,6 +5,10 @@ import type { Task } from "./records.ts";
 
 export type Token = { readonly id: number; readonly fence: number; readonly worker: string };
 
+/** Who claims without staying: its tasks are held by time alone, for no process stands behind the name. */
+export const holderName = (random: { hex(bytes: number): string }): string => `c-${random.hex(16)}`;
+export const isHolder = (worker: string): boolean => worker.startsWith("c-");
+
 export function formatToken(task: Task): string {
   return `${task.id}.${task.fence}.${task.worker}`;
 }
@@ -16,4 +20,10 @@ export function parseToken(text: string, id?: number): Token {
   const token = { id: Number(match[1]), fence: Number(match[2]), worker: match[3]! };
   if (id !== undefined && token.id !== id) throw new PawlError("usage", `That token is for task ${token.id}, not for task ${id}.`);
   return token;
+}
+
+/** The claim under which a script works, from the environment that a run gave it; null outside of one. */
+export function ownToken(env: { readonly [name: string]: string | undefined }): { readonly id: number; readonly text: string } | null {
+  const { PAWL_TASK_ID: id, PAWL_TOKEN: text } = env;
+  return id && text && /^[0-9]{1,15}$/.test(id) ? { id: Number(id), text } : null;
 }

@@ -4,8 +4,9 @@ import { parseIso } from "../base/clock.ts";
 import type { Json } from "../base/json.ts";
 import type { Committer } from "./committer.ts";
 import { blockersOf } from "./dependency.ts";
-import type { Decision, Output, Step, Task, Transition, WorkerRecord } from "./records.ts";
+import { TERMINAL, type Decision, type Output, type Step, type Task, type Transition, type WorkerRecord } from "./records.ts";
 import { recordOf } from "./step.ts";
+import type { Evidence } from "./sweep.ts";
 
 export type Why = {
   readonly id: number;
@@ -22,7 +23,7 @@ export type Why = {
   readonly feedback: string | null;
   readonly blockers: readonly { readonly id: number; readonly status: string }[];
   readonly decisions: readonly { readonly id: string; readonly question: string; readonly since: string }[];
-  readonly owner: { readonly worker: string; readonly label: string | null; readonly pid: number | null; readonly lease_expires_at: string | null; readonly silent_ms: number } | null;
+  readonly owner: { readonly worker: string; readonly label: string | null; readonly pid: number | null; readonly lease_expires_at: string | null; readonly silent_ms: number; readonly dead: boolean } | null;
   /** What the next execution does about the steps that have a record. */
   readonly resume: { readonly skip: readonly string[]; readonly check: readonly string[]; readonly redo: readonly string[] };
   /** The command that moves it. */
@@ -32,7 +33,8 @@ export type Why = {
 /** How an attempt can end. */
 const ENDS = new Set(["attempt_failed", "failed", "rejected", "owner_lost", "released", "review_error", "completed", "parked"]);
 
-export async function explain(committer: Committer, task: Task): Promise<Why> {
+/** `ownerState` says what is known of its worker's process; without it only the lease counts. */
+export async function explain(committer: Committer, task: Task, ownerState: Evidence["ownerState"] = () => "unknown"): Promise<Why> {
   const { store } = committer;
   const [history, steps, decisions, blockers, owner, output] = await Promise.all([
     store.list("transition", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Transition[]>,
@@ -43,7 +45,8 @@ export async function explain(committer: Committer, task: Task): Promise<Why> {
     store.list("output", { equals: { task_id: task.id }, reverse: true, limit: 1 }) as Promise<unknown> as Promise<Output[]>,
   ]);
   const open = decisions.filter((decision) => decision.status === "open");
-  const facts = { task, blockers, open, owner, now: store.clock.now(), lastOutput: output[0] ?? null };
+  const dead = task.worker !== null && ownerState(owner, task.worker) === "dead";
+  const facts = { task, blockers, open, owner, dead, now: store.clock.now(), lastOutput: output[0] ?? null };
   return {
     id: task.id,
     description: task.description,
@@ -56,8 +59,8 @@ export async function explain(committer: Committer, task: Task): Promise<Why> {
     feedback: task.feedback,
     blockers,
     decisions: open.map((decision) => ({ id: decision.id, question: decision.question, since: decision.created_at })),
-    owner: task.worker === null ? null : { worker: task.worker, label: owner?.label ?? null, pid: owner?.pid ?? null, lease_expires_at: task.lease_expires_at, silent_ms: silentMs(task, facts.now) },
-    resume: resumeOf(task, steps),
+    owner: task.worker === null ? null : { worker: task.worker, label: owner?.label ?? null, pid: owner?.pid ?? null, lease_expires_at: task.lease_expires_at, silent_ms: silentMs(task, facts.now), dead },
+    resume: TERMINAL.has(task.status) && task.status !== "failed" ? { skip: [], check: [], redo: [] } : resumeOf(task, steps),
     next: nextOf(facts),
   };
 }
@@ -72,9 +75,9 @@ function silentMs(task: Task, now: number): number {
   return task.lease_expires_at === null ? 0 : Math.max(0, now - parseIso(task.lease_expires_at));
 }
 
-type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly open: readonly Decision[]; readonly owner: WorkerRecord | null; readonly now: number; readonly lastOutput: Output | null };
+type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly open: readonly Decision[]; readonly owner: WorkerRecord | null; readonly dead: boolean; readonly now: number; readonly lastOutput: Output | null };
 
-function summaryOf({ task, blockers, open, owner, now }: Facts): string {
+function summaryOf({ task, blockers, open, owner, dead, now }: Facts): string {
   const names = blockers.map((blocker) => `task ${blocker.id} (${blocker.status})`).join(", ");
   switch (task.status) {
     case "pending":
@@ -84,12 +87,14 @@ function summaryOf({ task, blockers, open, owner, now }: Facts): string {
     case "in_progress": {
       const who = owner ? `${owner.label} (pid ${owner.pid})` : task.worker;
       const silent = silentMs(task, now);
+      if (dead) return `${who} was working on it, attempt ${task.attempts} of ${task.max_attempts}. Its process is gone: the next command or worker takes it over.`;
       return silent > 0 ? `${who} owns it and has been silent for ${Math.round(silent / 1000)} s past its lease; if it is dead, the next worker takes over.` : `${who} is working on it, attempt ${task.attempts} of ${task.max_attempts}.`;
     }
     case "waiting":
       return open.length > 0 ? `It waits for you: ${open[0]!.question}` : `It waits until ${waitingUntil(task)}.`;
     case "review":
       if (open.length > 0) return `Its verifier could not judge it; it waits for you: ${open[0]!.question}`;
+      if (dead) return `Its result was being judged by "${task.verifier}", whose process is gone: the next run with that verifier judges it again.`;
       if (task.worker !== null) return `Its result is being judged by "${task.verifier}".`;
       return task.run_at === null ? `Its result waits for its verifier "${task.verifier}"; a run with that verifier judges it.` : `Its verifier failed (${task.error?.message}); it is asked again at ${task.run_at}.`;
     case "completed":
@@ -116,7 +121,7 @@ function resumeOf(task: Task, steps: readonly Step[]): Why["resume"] {
   };
 }
 
-function nextOf({ task, blockers, open, lastOutput }: Facts): string {
+function nextOf({ task, blockers, open, dead, lastOutput }: Facts): string {
   const decision = open[0];
   if (decision) return decision.kind === "approval" || decision.kind === "review" ? `pawl approve ${decision.id}   (or: pawl deny ${decision.id} --reason "…")` : `pawl answer ${decision.id} …   (see: pawl inbox)`;
   const stuck = blockers.find((blocker) => blocker.status === "failed" || blocker.status === "cancelled");
@@ -128,8 +133,12 @@ function nextOf({ task, blockers, open, lastOutput }: Facts): string {
     case "cancelled":
       return `pawl reopen ${task.id} --reason "…"`;
     case "in_progress":
-      return `pawl release ${task.id} --force   (takes it from its worker)`;
+      return dead ? runOf(task) : `pawl release ${task.id} --force   (takes it from its worker)`;
     default:
-      return task.batch_id === null ? "pawl run --exec …" : `pawl run --resume ${task.batch_id}`;
+      return runOf(task);
   }
+}
+
+function runOf(task: Task): string {
+  return task.batch_id === null ? "pawl run --exec …" : `pawl run --resume ${task.batch_id}`;
 }

@@ -3,7 +3,7 @@
 import { PawlError } from "../base/errors.ts";
 import { checkJson, checkText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { FieldType, Key, Kind, Model, Rec } from "./store.ts";
+import { moved, type Change, type Claim, type FieldType, type Key, type Kind, type Model, type Rec, type Result, type Seal } from "./store.ts";
 
 export type Kinds = ReadonlyMap<string, Kind>;
 
@@ -26,12 +26,8 @@ function fieldTypes(kind: Kind): ReadonlyMap<string, FieldType> {
   return types;
 }
 
-/** Throws `value_refused` when a field does not fit its declared type or no store could hold it. */
-export function checkField(kind: Kind, field: string, value: Json): void {
-  checkTyped(kind, field, fieldTypes(kind).get(field) ?? "json", value);
-}
-
-function checkTyped(kind: Kind, field: string, type: FieldType, value: Json): void {
+/** Throws `value_refused` when a value does not fit the type of its field ("json" for one that is not declared) or no store could hold it. */
+export function checkTyped(kind: Kind, field: string, type: FieldType, value: Json): void {
   if (value === null) return;
   switch (type) {
     case "text":
@@ -118,4 +114,21 @@ export function keyParts(kind: Kind, key: Key): readonly (string | number)[] {
     throw new PawlError("internal", `A key of ${kind.name} has ${kind.key.length} parts (${kind.key.join(", ")}), not ${parts.length}.`);
   }
   return parts;
+}
+
+/** What a sealed place answers to a change or a claim; null when it may go on. */
+export function refusedBy(seal: Seal | null, work: Change | Claim, location: string): Result | null {
+  return seal === null || (seal.only === "claims" && !("claim" in work)) ? null : { ok: false, error: moved(location, seal) };
+}
+
+/** Throws unless the seal is what the caller takes it for: somebody else may be at the same place. */
+export function checkSeal(now: Seal | null, was: Seal | null | undefined, location: string): void {
+  if (was === undefined || JSON.stringify(now) === JSON.stringify(was)) return;
+  throw new PawlError("conflict", now ? moved(location, now).message : `${location} is no longer sealed.`, { next: "Somebody else is copying it: look with `pawl doctor`.", details: { seal: now } });
+}
+
+/** Throws unless a place can be loaded: sealed, so that nobody else writes to it, and the first time without a record. */
+export function checkLoad(seal: Seal | null, records: () => number, location: string): asserts seal is Seal {
+  if (seal === null) throw new PawlError("conflict", `${location} is not sealed, so it cannot be loaded.`);
+  if (records() > 0) throw new PawlError("conflict", `${location} is not empty.`, { next: "Name a place where there is no state yet." });
 }

@@ -52,6 +52,15 @@ const ROLES: { readonly [role: string]: Role } = {
     }
   },
 
+  /** Inserts items until the place is sealed; prints the id of each that was acknowledged, then what it was told. */
+  async until_sealed(store, print) {
+    for (;;) {
+      const result = await commit(store, { puts: [addItem()] });
+      if (!result.ok) return print("error" in result ? result.error.code : "conflict");
+      print(String(result.ids[0]));
+    }
+  },
+
   /** Inserts so many items in batches of three; prints the ids of each batch. */
   async insert(store, print, [times]) {
     for (let i = 0; i < Number(times); i += 3) {

@@ -6,6 +6,7 @@ import { commitCases } from "./conformance-commit.ts";
 import { durableCases } from "./conformance-durable.ts";
 import { idCases } from "./conformance-ids.ts";
 import type { ConformanceCase } from "./conformance-model.ts";
+import { moveCases } from "./conformance-move.ts";
 import { raceCases } from "./conformance-race.ts";
 import { readCases } from "./conformance-read.ts";
 import { valueCases } from "./conformance-values.ts";
@@ -13,4 +14,4 @@ import { valueCases } from "./conformance-values.ts";
 export { conformanceModel, type ConformanceCase, type ConformanceChild, type ConformanceEnv, type ConformanceNeed } from "./conformance-model.ts";
 export { runConformanceRole } from "./conformance-roles.ts";
 
-export const conformanceCases: readonly ConformanceCase[] = [...commitCases, ...raceCases, ...idCases, ...valueCases, ...readCases, ...claimCases, ...durableCases];
+export const conformanceCases: readonly ConformanceCase[] = [...commitCases, ...raceCases, ...idCases, ...valueCases, ...readCases, ...claimCases, ...durableCases, ...moveCases];

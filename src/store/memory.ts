@@ -1,7 +1,8 @@
 // The memory store: the contract with nothing behind it. For tests, for simulations and as the reference the others are
 // compared with. Its promise of durability is empty by nature; everything else is kept.
 import { PawlError } from "../base/errors.ts";
-import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
+import { checkLoad, checkSeal, refusedBy } from "./check.ts";
+import type { Change, Claim, ClaimOrder, Counters, Decide, Key, Model, OpenOptions, Piece, Query, Rec, Result, Seal, Store } from "./store.ts";
 import { Tables } from "./tables.ts";
 
 export function openMemory(model: Model, options: OpenOptions): Store {
@@ -13,6 +14,7 @@ class MemoryStore implements Store {
   readonly location = ":memory:";
   readonly #tables: Tables;
   readonly #listeners = new Set<() => void>();
+  #seal: Seal | null = null;
   #closed = false;
 
   constructor(model: Model, options: OpenOptions) {
@@ -36,12 +38,14 @@ class MemoryStore implements Store {
 
   async commit(changes: readonly (Change | Claim)[]): Promise<Result[]> {
     const tables = this.#open();
-    return this.#write((now) => changes.map((change) => tables.work(change, now, [])), (results) => results.some(({ ok }) => ok));
+    return this.#write((now) => changes.map((change) => refusedBy(this.#seal, change, this.location) ?? tables.work(change, now, [])), (results) => results.some(({ ok }) => ok));
   }
 
   async claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {
     const tables = this.#open();
     return this.#write((now) => {
+      const refused = refusedBy(this.#seal, { claim: order, decide }, this.location);
+      if (refused) return refused;
       const change = decide(tables.due(order), now);
       return change && tables.apply(change, now, []);
     }, (result) => result !== null && result.ok);
@@ -50,6 +54,33 @@ class MemoryStore implements Store {
   watch(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  async seal(seal: Seal | null, was?: Seal | null): Promise<void> {
+    this.#open();
+    checkSeal(this.#seal, was, this.location);
+    this.#seal = seal;
+    setImmediate(() => this.#tell());
+  }
+
+  async sealed(): Promise<Seal | null> {
+    this.#open();
+    return this.#seal;
+  }
+
+  async counters(): Promise<Counters> {
+    return this.#open().highest();
+  }
+
+  async load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void> {
+    const tables = this.#open();
+    const seal = this.#seal;
+    checkLoad(seal, () => tables.size(), this.location);
+    for await (const piece of pieces) {
+      checkSeal(this.#seal, seal, this.location);
+      tables.load(piece);
+    }
+    tables.raise(counters);
   }
 
   async close(): Promise<void> {

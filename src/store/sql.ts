@@ -119,7 +119,16 @@ export function columnText(kind: Kind, present: Present | null, column: string):
   return present && !present.columns.has(column) ? "null" : quote(column);
 }
 
-export const recordText = (kind: Kind, present: Present | null): string => columnsOf(kind).map((column) => columnText(kind, present, column)).join(", ");
+/**
+ * A whole record as one JSON array, for handing over one text takes a third of the time of three dozen values; and behind
+ * it the real numbers, which SQLite prints with fewer digits than they have.
+ */
+export function recordText(kind: Kind, present: Present | null): string {
+  const isReal = (column: string) => kind.fields[column] === "real";
+  const columns = columnsOf(kind);
+  const array = columns.map((column) => (isReal(column) ? "null" : columnText(kind, present, column)));
+  return [`json_array(${array.join(", ")})`, ...columns.filter(isReal).map((column) => columnText(kind, present, column))].join(", ");
+}
 
 /** The stretches of the index that hold what the query asks for, in the order they are to be read. */
 export function segmentsOf(kind: Kind, index: Index, order: readonly string[], query: Query): readonly Segment[] {

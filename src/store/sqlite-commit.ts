@@ -5,33 +5,40 @@
 // if one failed after a write is the batch run again, then with a savepoint around every change.
 import { iso } from "../base/clock.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
+import { refusedBy } from "./check.ts";
 import { compareBy } from "./compare.ts";
 import { isBadData, type Driver, type Statement } from "./sqlite-driver.ts";
-import { checkIs, deleteRecord, findUnique, forget, getRecord, type Ids, keepNextId, listRecords, newTable, putRecord, setFields, type Table, type Taken, type Tally } from "./sqlite-table.ts";
+import { checkIs, findUnique, getRecord, listRecords, newTable, type Table, type Tally } from "./sqlite-table.ts";
+import { deleteRecord, forget, forgetMuch, forgetRows, type Ids, keepNextId, putRecord, setFields, type Taken } from "./sqlite-write.ts";
 import type { Present } from "./sql.ts";
-import type { Addition, Change, Claim, ClaimOrder, Conflict, Decide, Guard, Model, Put, Rec, Result } from "./store.ts";
+import type { Addition, Change, Claim, ClaimOrder, Conflict, Decide, Guard, Model, Put, Rec, Result, Seal } from "./store.ts";
 
 /** A connection with the tables of the model. */
 export type Session = {
   readonly db: Driver;
   readonly path: string;
   readonly tables: ReadonlyMap<string, Table>;
-  /** Those that know something within a transaction. */
-  readonly stateful: readonly Table[];
+  /**
+   * The data version of SQLite up to which what is remembered holds: it moves when another connection commits. Set it to
+   * null after writing past the tables.
+   */
+  version: unknown;
+  /** The seal as of that version. */
+  seal: Seal | null;
   readonly tally: Tally;
   readonly verbs: { readonly [verb in Verb]: Statement };
 };
-type Verb = "begin" | "beginRead" | "commit" | "rollback" | "savepoint" | "back" | "release";
+type Verb = "version" | "begin" | "beginRead" | "commit" | "rollback" | "savepoint" | "back" | "release" | "sealed";
 
 export function newSession(db: Driver, path: string, model: Model, presentOf: (kind: string) => Present | null = () => null): Session {
   const tally = { writes: 0 };
   const tables = new Map(model.kinds.map((kind) => [kind.name, newTable(db, path, kind, model, tally, presentOf(kind.name))]));
-  const stateful = [...tables.values()].filter(({ kind }) => kind.assign !== undefined || kind.chain !== undefined);
   const verbs = {
-    begin: db.prepare("begin immediate"), beginRead: db.prepare("begin"), commit: db.prepare("commit"), rollback: db.prepare("rollback"),
+    version: db.prepare("pragma data_version"), begin: db.prepare("begin immediate"), beginRead: db.prepare("begin"), commit: db.prepare("commit"), rollback: db.prepare("rollback"),
     savepoint: db.prepare("savepoint change"), back: db.prepare("rollback to change"), release: db.prepare("release change"),
+    sealed: db.prepare("select value from pawl where name = 'seal'"),
   };
-  return { db, path, tables, stateful, tally, verbs };
+  return { db, path, tables, version: null, seal: null, tally, verbs };
 }
 
 export function tableOf(session: Session, kind: string): Table {
@@ -50,18 +57,24 @@ export function snapshot<T>({ db, verbs }: Session, read: () => T): T {
   }
 }
 
+/** Known within every transaction that writes, so that nothing can be acknowledged behind the seal. */
+export function sealOf(session: Session): Seal | null {
+  const row = session.verbs.sealed.get();
+  return row === undefined ? null : (JSON.parse(row[0] as string) as Seal);
+}
+
 export function runBatch(session: Session, changes: readonly (Change | Claim)[], now: number): Result[] {
   return (
     transaction(session, () => {
       const results: Result[] = [];
       for (const change of changes) {
         const before = session.tally.writes;
-        const result = work(session, change, now, apply);
+        const result = refusedBy(session.seal, change, session.path) ?? work(session, change, now, apply);
         if (!result.ok && session.tally.writes !== before) return null;
         results.push(result);
       }
       return results;
-    }) ?? transaction(session, () => changes.map((change) => work(session, change, now, applyAlone)))!
+    }) ?? transaction(session, () => changes.map((change) => refusedBy(session.seal, change, session.path) ?? work(session, change, now, applyAlone)))!
   );
 }
 
@@ -74,6 +87,8 @@ function work(session: Session, change: Change | Claim, now: number, one: typeof
 
 export function runClaim(session: Session, order: ClaimOrder, decide: Decide, now: number): Result | null {
   const [result = null] = transaction(session, () => {
+    const refused = refusedBy(session.seal, { claim: order, decide }, session.path);
+    if (refused) return [refused];
     const change = decide(due(session, order), now);
     return change ? [applyAlone(session, change, now)] : [];
   })!;
@@ -92,26 +107,43 @@ function due(session: Session, order: ClaimOrder): Rec[] {
 }
 
 /** Runs `body` as the only writer and flushes what it wrote; null from `body`, or an error, takes everything back. */
-function transaction<T>(session: Session, body: () => T | null): T | null {
+export function transaction<T>(session: Session, body: () => T | null): T | null {
   const { db, verbs, tally } = session;
   verbs.begin.run();
   try {
     tally.writes = 0;
-    for (const table of session.stateful) forget(table);
+    remember(session);
     const result = body();
     let wrote = false;
     if (result !== null) {
       wrote = tally.writes > 0;
-      for (const table of session.stateful) wrote = keepNextId(table) || wrote;
-    }
+      for (const table of session.tables.values()) wrote = keepNextId(table) || wrote;
+    } else forgetAll(session);
     // Without a write there is nothing to flush.
     (wrote ? verbs.commit : verbs.rollback).run();
     return result;
   } catch (error) {
+    forgetAll(session);
     // After some errors (a full disk) SQLite has rolled back by itself.
     if (db.inTransaction) verbs.rollback.run();
     throw error;
   }
+}
+
+/** At the begin of a transaction: what was read before holds unless another connection has committed since. */
+function remember(session: Session): void {
+  const version = session.verbs.version.get()?.[0];
+  if (version === session.version) {
+    for (const table of session.tables.values()) forgetMuch(table);
+    return;
+  }
+  forgetAll(session);
+  session.seal = sealOf(session);
+  session.version = version;
+}
+
+function forgetAll(session: Session): void {
+  for (const table of session.tables.values()) forget(table);
 }
 
 function applyAlone(session: Session, change: Change, now: number): Result {
@@ -122,7 +154,7 @@ function applyAlone(session: Session, change: Change, now: number): Result {
   if (!result.ok && tally.writes !== before) {
     verbs.back.run();
     tally.writes = before;
-    for (const table of session.stateful) table.heads.clear();
+    for (const table of session.tables.values()) forgetRows(table);
   }
   verbs.release.run();
   return result;

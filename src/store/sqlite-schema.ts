@@ -3,19 +3,18 @@
 //
 // There is no flag for a clean stop: the last connection to close removes the write-ahead log, so a log that is there
 // although the machine was restarted since the last writer is exactly an unclean stop that can have hurt the file.
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statfsSync, statSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { PawlError } from "../base/errors.ts";
 import { nodeFs } from "../base/fs.ts";
 import { sha256, type Json } from "../base/json.ts";
+import { formatOf } from "./migrations.ts";
 import * as sql from "./sql.ts";
 import { connect, corrupt, type Driver, needsWriting, isNotADatabase, type Probes } from "./sqlite-driver.ts";
 import type { Kind, Model } from "./store.ts";
 
 /** "PAWL" as SQLite's application_id. */
 export const APPLICATION_ID = 0x5041574c;
-/** Raised when an older Pawl could no longer read the file rightly. New fields and indexes do not raise it. */
-export const FORMAT = 1;
 
 /** File systems whose locks or shared memory do not hold between machines (statfs types of Linux). */
 const NETWORK: { readonly [type: number]: string } = {
@@ -37,6 +36,8 @@ export function refuseNetwork(folder: string, probes: Probes): void {
 /** Creates the folders (0700) and an empty file (0600) that do not exist yet; SQLite gives its log files the mode of the file. */
 export function createEmpty(path: string): void {
   const folder = dirname(path);
+  // Left by a state that was removed: with them beside it, an empty file would be taken for what is left of that one.
+  if (!existsSync(path)) for (const suffix of ["-turn", "-gate"]) rmSync(path + suffix, { force: true });
   const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
   try {
     // Exclusive: an existing file must not be opened past SQLite, since closing it would drop this process's locks on it.
@@ -51,13 +52,16 @@ export function createEmpty(path: string): void {
 }
 
 /**
- * Two states SQLite takes for a new database, so that whatever is left would be gone: a stump shorter than any page, and
- * a log whose file was lost.
+ * Three states SQLite takes for a new database, so that whatever is left would be gone: a stump shorter than any page, a
+ * log whose file was lost, and a file that was a state (writers took turns on it) and is empty now.
  */
 export function refuseRemains(path: string): void {
-  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  if (size > 0 && size < 512) throw notADatabase(path);
+  const stat = statSync(path, { throwIfNoEntry: false });
+  const size = stat?.size ?? 0;
+  // With a rollback journal beside it, it is a file whose making was cut off, which SQLite undoes.
+  if (size > 0 && size < 512 && (statSync(`${path}-journal`, { throwIfNoEntry: false })?.size ?? 0) === 0) throw notADatabase(path);
   if (size === 0 && (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) throw corrupt(path, `it is empty, but its log ${path}-wal is not`);
+  if (stat && size === 0 && existsSync(`${path}-turn`)) throw corrupt(path, `it is empty, but ${path}-turn says that it was a state`);
 }
 
 function notADatabase(path: string, cause?: unknown): PawlError {
@@ -65,11 +69,11 @@ function notADatabase(path: string, cause?: unknown): PawlError {
 }
 
 /** What kind of file it is, found out without a chance of writing to it. */
-export function recognise(path: string): "ours" | "empty" {
+export function recognise(path: string, known: number): "ours" | "empty" {
   let db: Driver | undefined;
   try {
     db = connect(path, "read");
-    return belongsToPawl(db, path);
+    return belongsToPawl(db, path, known);
   } catch (error) {
     // A rollback journal is left to undo, which takes a connection that may write; it looks at the file again.
     if (needsWriting(error)) return "ours";
@@ -80,17 +84,18 @@ export function recognise(path: string): "ours" | "empty" {
   }
 }
 
-export function belongsToPawl(db: Driver, path: string): "ours" | "empty" {
+/** Throws unless the file is ours or empty, and of a format up to `known`. */
+export function belongsToPawl(db: Driver, path: string, known: number): "ours" | "empty" {
   const id = db.value("pragma application_id");
   const format = Number(db.value("pragma user_version"));
   if (id !== APPLICATION_ID) {
     if (id === 0 && format === 0 && db.value("select count(*) from sqlite_schema") === 0) return "empty";
     throw new PawlError("unsupported", `${path} is a database of another application, so it is left as it is.`, { next: "Name another file.", details: { path } });
   }
-  if (format <= FORMAT) return "ours";
-  throw new PawlError("unsupported", `${path} was written by a newer Pawl (format ${format}, this one knows ${FORMAT}), so it is left as it is.`, {
+  if (format <= known) return "ours";
+  throw new PawlError("unsupported", `${path} was written by a newer Pawl (format ${format}, this one knows ${known}), so it is left as it is.`, {
     next: "Install the newer Pawl.",
-    details: { path, format, known: FORMAT },
+    details: { path, format, known },
   });
 }
 
@@ -122,11 +127,11 @@ export const schemaOf = (model: Model): string => sha256(JSON.stringify(model.ki
 
 /** Makes what is missing. Must run inside a transaction. */
 export function migrate(db: Driver, path: string, model: Model, boot: string | null): void {
-  if (belongsToPawl(db, path) === "empty") {
+  if (belongsToPawl(db, path, formatOf(model)) === "empty") {
     db.exec("create table pawl (name text primary key, value text not null) strict, without rowid");
     db.exec(`pragma application_id = ${APPLICATION_ID}`);
-    db.exec(`pragma user_version = ${FORMAT}`);
-    setNote(db, "format", String(FORMAT));
+    db.exec(`pragma user_version = ${formatOf(model)}`);
+    setNote(db, "format", String(formatOf(model)));
   }
   if (boot !== null && getNote(db, "boot") !== boot) setNote(db, "boot", boot);
   const schema = schemaOf(model);

@@ -2,24 +2,29 @@
 // only waiting for another process is not. Invariant: a promise of `commit` resolves after SQLite flushed the
 // transaction, and after a flush that failed nothing more is written, because nobody knows what the file holds.
 import { existsSync, type FSWatcher, watch } from "node:fs";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname } from "node:path";
 import { sleep } from "../base/clock.ts";
 import { isPawlError, PawlError } from "../base/errors.ts";
+import { fromDisk, nodeFs, stateFile } from "../base/fs.ts";
 import { LIMITS } from "../base/limits.ts";
 import { Turn } from "../base/lock.ts";
+import { formatOf, olderFormat } from "./migrations.ts";
 import { configure, connect, explain, isBusy, type Mode, needsWriting, type Driver, type Probes } from "./sqlite-driver.ts";
-import { newSession, runBatch, runClaim, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
+import { newSession, runBatch, runClaim, sealOf, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
+import { beginLoad, countersOf, loadCounters, loadPiece, setSeal } from "./sqlite-move.ts";
 import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, refuseRemains, schemaOf, wasCutOff } from "./sqlite-schema.ts";
+import { upgrade } from "./sqlite-upgrade.ts";
 import { countRecords, countRecordsBy, getRecord, limitOf, listRecords, type Table } from "./sqlite-table.ts";
 import { indexText, tableText, type Present } from "./sql.ts";
-import type { Change, Claim, ClaimOrder, Decide, Key, Model, OpenOptions, Query, Rec, Result, Store } from "./store.ts";
+import type { Change, Claim, ClaimOrder, Counters, Decide, Key, Model, OpenOptions, Piece, Query, Rec, Result, Seal, Store } from "./store.ts";
 
 /** How long after a change by another process the listeners are told, in ms: a burst of commits is one hint. */
 const WATCH_MS = 5;
 
 export async function openSqlite(path: string, model: Model, options: OpenOptions, probes: Probes = {}): Promise<Store> {
-  const place = resolve(path);
+  let place = path;
   try {
+    place = stateFile(nodeFs, path);
     if (options.readOnly) return await whenFree(() => new SqliteStore(place, options, null, () => openToRead(place, model, probes)), place, options);
     const session = await openToWrite(place, model, options, probes);
     try {
@@ -29,7 +34,7 @@ export async function openSqlite(path: string, model: Model, options: OpenOption
       throw error;
     }
   } catch (error) {
-    throw explain(error, place);
+    throw fromDisk(explain(error, place), place);
   }
 }
 
@@ -40,12 +45,12 @@ async function openToWrite(path: string, model: Model, options: OpenOptions, pro
   const cutOff = wasCutOff(path);
   refuseRemains(path);
   createEmpty(path);
-  await free(() => recognise(path));
+  await free(() => recognise(path, formatOf(model)));
   const db = connect(path, "write");
   try {
-    await free(() => belongsToPawl(db, path));
+    await free(() => belongsToPawl(db, path, formatOf(model)));
     await free(() => configure(db, true, probes));
-    await free(() => bringUpToDate(db, path, model, bootId(probes), cutOff));
+    await free(() => bringUpToDate(db, path, model, options, bootId(probes), cutOff));
     return newSession(db, path, model);
   } catch (error) {
     db.close();
@@ -53,10 +58,11 @@ async function openToWrite(path: string, model: Model, options: OpenOptions, pro
   }
 }
 
-function bringUpToDate(db: Driver, path: string, model: Model, boot: string | null, cutOff: boolean): void {
-  const ours = belongsToPawl(db, path) === "ours";
+function bringUpToDate(db: Driver, path: string, model: Model, options: OpenOptions, boot: string | null, cutOff: boolean): void {
+  const ours = belongsToPawl(db, path, formatOf(model)) === "ours";
   const sameBoot = ours && boot !== null && getNote(db, "boot") === boot;
   if (ours && cutOff && !sameBoot) quickCheck(db, path);
+  if (ours) upgrade(db, path, model, options);
   if (ours && (sameBoot || boot === null) && getNote(db, "schema") === schemaOf(model)) return;
   db.exec("begin immediate");
   try {
@@ -78,10 +84,12 @@ function openToRead(path: string, model: Model, probes: Probes): Reading {
   const open = (mode: Mode): Reading => {
     const db = connect(path, mode);
     try {
-      if (belongsToPawl(db, path) === "empty") {
+      if (belongsToPawl(db, path, formatOf(model)) === "empty") {
         db.close();
         return null;
       }
+      const format = Number(db.value("pragma user_version"));
+      if (format < formatOf(model)) throw olderFormat(path, format, formatOf(model));
       configure(db, false, probes);
       return { session: sessionOn(db, path, model), frozen: mode === "frozen" };
     } catch (error) {
@@ -218,6 +226,26 @@ class SqliteStore implements Store {
     };
   }
 
+  async seal(seal: Seal | null, was?: Seal | null): Promise<void> {
+    await this.#write((session) => setSeal(session, seal, was));
+    this.#tell();
+  }
+
+  sealed(): Promise<Seal | null> {
+    return this.#fetch(null, sealOf);
+  }
+
+  counters(): Promise<Counters> {
+    return this.#fetch({}, countersOf);
+  }
+
+  async load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void> {
+    const seal = await this.#write(beginLoad);
+    for await (const piece of pieces) await this.#write((session) => loadPiece(session, seal, piece));
+    await this.#write((session) => loadCounters(session, seal, counters));
+    this.#tell();
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -258,7 +286,11 @@ class SqliteStore implements Store {
 
   /** The first try is made before anything is awaited; only in the rare case that the file is locked is there something to wait for. */
   #read<T>(kind: string, none: T, read: (table: Table, session: Session) => T): Promise<T> {
-    const attempt = () => this.#with((session) => (session ? read(tableOf(session, kind), session) : none));
+    return this.#fetch(none, (session) => read(tableOf(session, kind), session));
+  }
+
+  #fetch<T>(none: T, read: (session: Session) => T): Promise<T> {
+    const attempt = () => this.#with((session) => (session ? read(session) : none));
     try {
       return Promise.resolve(attempt());
     } catch (error) {

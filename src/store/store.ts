@@ -14,8 +14,10 @@
 //    looked at before the guards, and a change that failed has not used it up. Another handle on the same place reads
 //    what was acknowledged. A model that uses `op_id` has a kind called "op" with id and at.
 // 7. The kinds, the seal of chained records and everything else that has meaning is handed over at open, as a Model.
+// 8. A place that is sealed answers every change and claim with `moved`, as a value, and reads go on. It is looked at inside
+//    the transaction, so no acknowledged write can come behind the seal. `load` fills an empty, sealed place.
 import type { Clock } from "../base/clock.ts";
-import type { PawlError } from "../base/errors.ts";
+import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 
 export type FieldType = "text" | "integer" | "real" | "boolean" | "json";
@@ -56,10 +58,96 @@ export type Kind = {
 
 export type Model = {
   readonly kinds: readonly Kind[];
-  /** Pure: completes a chained record from its predecessor (null for the first of its group). */
+  /** Pure: completes a chained record from its predecessor (null for the first of its group), which may lack fields that are null. */
   readonly seal: (previous: Rec | null, record: Rec) => Rec;
   /** The document people read, for stores that write one. Pure; `all` gives the records of a kind in key order. */
-  readonly view?: (all: (kind: string) => Iterable<Rec>, revision: number) => Json;
+  readonly view?: (all: (kind: string) => Iterable<Rec>, revision: number) => Shown;
+  /** What a person made of that document, as changes. Pure: under the lock, `reads` shows what is current. */
+  readonly reconcile?: (edit: HandEdit, reads: Reads, now: number) => Reconciled;
+  /** What a file of another program becomes, for stores that live in a file people read. Pure; throws with reason and place when nothing can. */
+  readonly adopt?: (document: Json, from: Foreign) => Adoption;
+  /** The steps between the formats there have been, oldest first: the first leads from format 1 to 2. None today. */
+  readonly migrations?: readonly Migration[];
+};
+
+/** A document for people. A list that may be long is a function that gives its items one by one, so that it is printed in pieces. */
+export type Shown = { readonly [key: string]: Json | (() => Iterable<Json>) };
+
+/** One step from a format to the next, when a field is renamed, retyped or removed (a new one needs none). */
+export type Migration = {
+  /** What is different, for people. */
+  readonly why: string;
+  /** The kinds whose records change: how the older format declared them, and what a record becomes (null: it goes). Pure; the key stays. */
+  readonly kinds: { readonly [kind: string]: { readonly before: Kind; readonly change: (record: Rec) => Rec | null } };
+};
+
+/** A file of another program: its name for messages, the store's time in ms, and the line in which a part of it begins. */
+export type Foreign = { readonly name: string; readonly now: number; readonly lineOf: (part: Json) => number };
+
+/** Changes for an empty state that need nothing assigned, and what is worth saying of them. */
+export type Adoption = { readonly changes: readonly Change[]; readonly notes: readonly string[] };
+
+/** A document that was edited by hand, with the one it was made of. */
+export type HandEdit = {
+  readonly edited: Json;
+  /** The view it was made of, or why there is none: then nothing of the edit can be merged. */
+  readonly base: { readonly document: Json } | { readonly problem: string };
+  /** The revision of that view; null when it cannot be told. */
+  readonly revision: number | null;
+  /** The file came without its header: it was taken to be made of the last view. */
+  readonly headless: boolean;
+  readonly hash: string;
+  /** The name under which the file is kept when something of it is refused. */
+  readonly copy: string;
+  /** What was mended before it could be read. */
+  readonly repairs: readonly string[];
+  /** "discard": nothing of it is wanted, because it does not parse there. */
+  readonly verdict: "merge" | { readonly discard: { readonly line: number | null; readonly column: number | null; readonly why: string } } | { readonly force: Json };
+  /** Who settles it, when somebody does. */
+  readonly actor: string | null;
+};
+
+/** What a pure rule may read of the records as they stand. */
+export type Reads = {
+  get(kind: string, key: Key): Rec | null;
+  list(kind: string, query?: Query): Rec[];
+  /** The highest number ever given to an id, for each kind whose ids the store assigns. */
+  highest(): Counters;
+};
+
+/** A file that stands where the document belongs, is none of ours and is not taken in: edited a moment ago, or broken. */
+export type Outstanding = {
+  readonly path: string;
+  readonly hash: string;
+  readonly broken: boolean;
+  readonly revision: number | null;
+  readonly line: number | null;
+  readonly column: number | null;
+  readonly why: string | null;
+};
+
+/** An edit of which something was refused, by the copy of its file. */
+export type KeptEdit = { readonly copy: string; readonly hash: string; readonly revision: number | null };
+
+/** Hand edits, for stores that keep a document people edit. `actor` is who settles them. */
+export type EditDoor = {
+  /** Reads only. */
+  outstanding(): Promise<Outstanding | null>;
+  /** Takes in the outstanding file, mending what can be mended. Throws `corrupt` when that is not enough. */
+  accept(actor: string): Promise<void>;
+  /** Keeps a copy of the outstanding file and puts the document back. */
+  discard(actor: string): Promise<void>;
+  /** Hands a kept edit to `reconcile` once more, with the verdict `{ force: context }`. */
+  force(kept: KeptEdit, context: Json, actor: string): Promise<void>;
+  /** Where the copy of an edit is. */
+  pathOf(copy: string): string;
+};
+
+export type Reconciled = {
+  /** Each applies whole or not at all; one that the store refuses is handed to `conclude` with the reason. */
+  readonly changes: readonly { readonly at: string; readonly change: Change }[];
+  /** What records the edit: null when there is nothing to say of it. `keep`: its copy is needed. `line`: what people are told. */
+  conclude(refused: readonly { readonly at: string; readonly reason: string }[]): { readonly change: Change; readonly keep: boolean; readonly line: string } | null;
 };
 
 /** Reads along an index (the primary key when none is named). */
@@ -125,6 +213,37 @@ export type Decide = (records: readonly Rec[], now: number) => Change | null;
 /** A claim as part of a commit: it shares the flush of the changes around it and sees those before it. Without a decision it is `ok`. */
 export type Claim = { readonly claim: ClaimOrder; readonly decide: Decide };
 
+/**
+ * Says that a place is not written to, and why: its records went `to` another place, are on their way there, or (`unfinished`)
+ * come from there and are not all here. Stores look at `only`; the rest is for those who set it.
+ */
+export type Seal = {
+  readonly to: string;
+  readonly at: string;
+  /** "claims": only claims are refused, so that work in progress can come to its end. */
+  readonly only?: "claims";
+  /** Who is at it, in a form that shows whether he lives. Without it the seal is there for good. */
+  readonly by?: Json;
+  /** The same at both ends of one copy. */
+  readonly copy?: string;
+  readonly unfinished?: true;
+};
+
+/** What a sealed place answers: why nothing is written here, and where to go instead. */
+export function moved(location: string, seal: Seal): PawlError {
+  const details = { from: location, to: seal.to, at: seal.at };
+  if (seal.unfinished) return new PawlError("moved", `${location} is an unfinished copy of ${seal.to}: not everything is here.`, { next: `Use the original: --state ${seal.to}`, details });
+  if (seal.by === undefined) return new PawlError("moved", `${location} was moved to ${seal.to} at ${seal.at}.`, { next: `Use it there: --state ${seal.to}`, details });
+  const state = seal.only ? ": work in progress may end, and no new work begins" : "";
+  return new PawlError("moved", `${location} is being copied to ${seal.to} since ${seal.at}${state}.`, { next: "Wait until the copy has ended, then use the state where it is. `pawl doctor` says whether the copy lives.", details });
+}
+
+/** Whole records of one kind, as `list` gives them: with their ids, numbers and hashes. */
+export type Piece = { readonly kind: string; readonly records: readonly Rec[] };
+
+/** The highest number ever given to an id, for each kind whose ids the store assigns. */
+export type Counters = { readonly [kind: string]: number };
+
 export interface Store {
   /** The clock rules go by: the machine's, or the server's. */
   readonly clock: Clock;
@@ -141,6 +260,17 @@ export interface Store {
   claim(order: ClaimOrder, decide: Decide): Promise<Result | null>;
   /** Calls back when something may have changed, by this process or another. A hint: never a promise, never exact. */
   watch(listener: () => void): () => void;
+  /** Sets the seal, or takes it away. With `was`, only if that is the seal now; else `conflict`. Durable when it returns. */
+  seal(seal: Seal | null, was?: Seal | null): Promise<void>;
+  sealed(): Promise<Seal | null>;
+  /** Only where a document for people is kept beside the records. */
+  readonly edits?: EditDoor;
+  counters(): Promise<Counters>;
+  /**
+   * Puts records as they are into a sealed place without any; each piece is durable before the next is asked for. Ids go on
+   * above `counters`. Throws `conflict` when there are records, or the seal is missing or changes meanwhile.
+   */
+  load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -152,4 +282,6 @@ export type OpenOptions = {
   readonly readOnly?: boolean;
   /** One line for people on stderr (a long wait for a lock, a repaired tail). */
   readonly notice?: (line: string) => void;
+  /** Opened to read, what is before a damaged place is shown: told once, with the place. Without it, a notice. */
+  readonly damaged?: (error: PawlError) => void;
 };

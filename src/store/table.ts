@@ -27,14 +27,19 @@ export function newTable(kind: Kind): Table {
 
 /** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. The record itself when it has none. */
 export function compact(kind: Kind, record: Rec): Rec {
+  // Most records come without nulls: steps, transitions.
+  if (!hasNull(record)) return record;
   const result: { [field: string]: Json } = {};
-  let less = false;
   for (const field in record) {
     const value = record[field]!;
-    if (value === null && Object.hasOwn(kind.fields, field)) less = true;
-    else result[field] = value;
+    if (value !== null || !Object.hasOwn(kind.fields, field)) result[field] = value;
   }
-  return less ? result : record;
+  return result;
+}
+
+function hasNull(record: Rec): boolean {
+  for (const field in record) if (record[field] === null) return true;
+  return false;
 }
 
 /** The key of the table's map: the bare value, or one text for a key of several parts. */

@@ -7,7 +7,7 @@ import { freeze, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { checkFields, emptyOf, keyOf, keyText, kindOf, kindsOf, type Kinds } from "./check.ts";
 import { compareBy } from "./compare.ts";
-import type { Addition, Change, Claim, ClaimOrder, Conflict, Fields, FieldType, Guard, Key, Kind, Model, NewId, Put, Query, Rec, Result } from "./store.ts";
+import type { Addition, Change, Claim, ClaimOrder, Conflict, Counters, Fields, FieldType, Guard, Key, Kind, Model, NewId, Piece, Put, Query, Rec, Result } from "./store.ts";
 import { compact, idOf, indexOf, newTable, rangeOf, type Row, type Table, takenBy, valuesText, writeRow } from "./table.ts";
 
 /** One write as it came out: ids assigned, chain sealed. What a journal keeps and `replay` takes back. */
@@ -117,6 +117,34 @@ export class Tables {
     this.#write(table, idOf(table.kind, keyOf(table.kind, record)), record, false);
   }
 
+  /** Puts whole records as they are, and gives what a journal keeps of them. */
+  load({ kind, records }: Piece): Effect[] {
+    const table = this.#table(kind);
+    for (const record of records) checkFields(table.kind, record);
+    const effects = records.map((record) => ({ kind, record: compact(table.kind, record) }));
+    for (const effect of effects) this.replay(effect);
+    return effects;
+  }
+
+  /** Puts back whole records, given as the values of `fields` and, where a row is longer, an object of unknown ones. */
+  restore(kind: string, fields: readonly string[], rows: readonly (readonly Json[])[]): void {
+    const table = this.#table(kind);
+    for (const row of rows) {
+      const record: { [field: string]: Json } = { ...emptyOf(table.kind) };
+      for (let i = 0; i < fields.length; i++) if (row[i] !== null) record[fields[i]!] = freeze(row[i]!);
+      if (row.length > fields.length) Object.assign(record, freeze(row[fields.length]));
+      countId(table, record);
+      this.#write(table, idOf(table.kind, keyOf(table.kind, record)), Object.freeze(record), false);
+    }
+  }
+
+  /** How many records there are, of all kinds. */
+  size(): number {
+    let size = 0;
+    for (const table of this.#tables.values()) size += table.rows.size;
+    return size;
+  }
+
   /** Makes all writes since the last `keep` final. */
   keep(): void {
     this.#undo.length = 0;
@@ -132,6 +160,16 @@ export class Tables {
     const result: Record<string, number> = {};
     for (const [name, table] of this.#tables) if (table.kind.assign !== undefined) result[name] = table.nextId;
     return result;
+  }
+
+  /** The highest id number each of them ever gave. */
+  highest(): Record<string, number> {
+    return Object.fromEntries(Object.entries(this.counters()).map(([kind, next]) => [kind, next - 1]));
+  }
+
+  /** Goes on above these ids. */
+  raise(highest: Counters): void {
+    this.raiseCounters(Object.fromEntries(Object.entries(highest).map(([kind, n]) => [kind, n + 1])));
   }
 
   /** Raises the counters to at least these numbers. */

@@ -1,7 +1,8 @@
 // The words of a command line as the input of an operation: params become arguments and flags, "-" standard input, and JSON
 // is read. Whether the values make sense is the operation's own check, the same for every door.
 import { type Command, Option } from "commander";
-import { messageOf, PawlError } from "../base/errors.ts";
+import { isPawlError, PawlError } from "../base/errors.ts";
+import { parseStrict } from "../base/json-text.ts";
 import type { Param, Params } from "../base/params.ts";
 import { decodeText } from "../core/task-list.ts";
 import type { Io } from "./io.ts";
@@ -25,15 +26,16 @@ function described(param: Param): string {
 
 function optionsOf(name: string, param: Param): Option[] {
   if (param.type === "boolean") return [new Option(`--${name}`, param.summary)];
-  const option = new Option(`--${name} <${valueName(name, param)}>`, described(param));
+  const value = param.bare ? `[${valueName(name, param)}]` : `<${valueName(name, param)}>`;
+  const option = new Option(`--${name} ${value}`, described(param));
   if (param.choices) option.choices(param.choices);
-  if (param.type === "texts" || param.type === "integers") option.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
+  if (param.type === "texts" || param.type === "refs") option.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
   return param.plain ? [option, new Option(`--${name}-json <json>`, `${param.summary}, as JSON`)] : [option];
 }
 
 function valueName(name: string, param: Param): string {
   if (param.plain) return "text";
-  const names = { text: name, time: "time", integer: "n", duration: "duration", json: "json", texts: param.commas ? "name=value" : name, integers: "ids", boolean: "" };
+  const names = { text: name, time: "time", integer: "n", duration: "duration", json: "json", texts: param.commas ? "name=value" : name, refs: "ids", boolean: "" };
   return names[param.type];
 }
 
@@ -50,7 +52,7 @@ export async function readParams(io: Io, command: Command, params: Params): Prom
     if (given !== undefined && json !== undefined) throw new PawlError("usage", `Use --${name} or --${name}-json, not both.`);
     if (json !== undefined) input[name] = parseJson(`${name}-json`, json === "-" ? await stdin() : json);
     if (given === undefined) continue;
-    const value = param.stdin && given === "-" ? await stdin() : given;
+    const value = param.bare && given === true ? "" : param.stdin && given === "-" ? await stdin() : given;
     input[name] = param.type === "json" && !param.plain ? parseJson(name, value as string) : value;
   }
   return input;
@@ -73,8 +75,10 @@ function standardInput(io: Io): () => Promise<string> {
 
 function parseJson(flag: string, text: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    return parseStrict(text, flag).value;
   } catch (error) {
-    throw new PawlError("usage", `--${flag} is not JSON: ${messageOf(error)}.`, { next: `Write a text with its quotes: --${flag} '"a text"'.`, details: { param: flag } });
+    if (!isPawlError(error, "corrupt")) throw error;
+    const { line, column, why } = error.details as { line: number; column: number; why: string };
+    throw new PawlError("usage", `--${flag} is not JSON: ${why} (line ${line}, column ${column}).`, { next: `Write a text with its quotes: --${flag} '"a text"'.`, details: { param: flag } });
   }
 }

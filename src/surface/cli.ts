@@ -2,8 +2,11 @@
 // calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { PawlError } from "../base/errors.ts";
+import { systemClock } from "../base/clock.ts";
+import { isPawlError, PawlError } from "../base/errors.ts";
+import { ownToken } from "../core/token.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
+import type { State } from "../state.ts";
 import { declareParams, readParams } from "./arguments.ts";
 import { epilogue, examplesOf } from "./examples.ts";
 import { processIo, type Io } from "./io.ts";
@@ -11,17 +14,27 @@ import { documentText, sayError, shellOf, type Globals, type Shell } from "./she
 
 /** Runs one command line; returns its exit code. Everything it prints goes through `io`. */
 export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {
+  const code = await runLine(argv, io);
+  const lost = await io.written?.();
+  return lost ? sayError(io, asksJson(argv), lost) : code;
+}
+
+async function runLine(argv: readonly string[], io: Io): Promise<number> {
   let code = 0;
   try {
-    const program = await build(argv, io, (exit) => (code = exit));
+    const program = await build(argv, io, (exit) => (code ||= exit));
     if (argv.length === 0) program.outputHelp();
     else await program.parseAsync([...argv], { from: "user" });
     return code;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
-    // A line that could not be read may not have come as far as its --json.
-    return sayError(io, beforeDashes(argv).includes("--json"), error instanceof CommanderError ? usageOf(error, argv) : error);
+    return sayError(io, asksJson(argv), error instanceof CommanderError ? usageOf(error, argv) : withHelp(error, argv));
   }
+}
+
+/** Told from the words: a line that could not be read may not have come as far as its --json. */
+function asksJson(argv: readonly string[]): boolean {
+  return beforeDashes(argv).includes("--json");
 }
 
 /** Lines longer than this are hard to read. */
@@ -76,7 +89,8 @@ function argumentTerm(argument: { name(): string; readonly required: boolean; re
   return argument.required ? `<${words}>` : `[${words}]`;
 }
 
-function groupOf({ name, effect }: Operation): string {
+function groupOf({ name, effect, at }: Operation): string {
+  if (at) return "State:";
   const noun = name.split("_")[0]!;
   if (noun === "task") return effect === "read" ? "See:" : "Tasks:";
   if (noun === "import" || noun === "export" || noun === "batch") return "Batches:";
@@ -105,15 +119,36 @@ function subcommandsOf(group: string): string[] {
 
 async function perform(shell: Shell, operation: Operation, input: { readonly [name: string]: unknown }): Promise<void> {
   const { io } = shell;
+  if (operation.at) return performAt(shell, operation, input);
   const state = await shell.open({ readOnly: operation.effect === "read", create: operation.creates === true });
   try {
-    const data = await operation.run(state, input);
+    const data = await operation.run(state, await withOwnToken(state, io, operation, input));
+    const hint = await operation.hint?.(state, input, data);
+    if (hint) shell.notice(hint);
     const limit = operation.name === "task_list" ? Number(input["limit"] ?? 100) : null;
     if (shell.globals().json) io.out(jsonOf(operation, data, limit));
     else io.out((await import("./render.ts")).render(operation.output, data, { io, now: state.clock.now(), limit }));
   } finally {
     await state.close();
   }
+}
+
+/** An operation on the place of a state, which need not be one that opens. */
+async function performAt(shell: Shell, operation: Operation, input: { readonly [name: string]: unknown }): Promise<void> {
+  const { io } = shell;
+  const data = await operation.at!(await shell.here(), input);
+  if (shell.globals().json) io.out(documentText(operation.output, data));
+  else io.out((await import("./render.ts")).render(operation.output, data, { io, now: systemClock.now(), limit: null }));
+  const code = operation.exit?.(data) ?? 0;
+  if (code !== 0) shell.exit(code);
+}
+
+/** Inside a script that a run started, its own task is settled under the claim of that run; every other task as from anywhere. */
+async function withOwnToken(state: State, io: Io, { params }: Operation, input: { readonly [name: string]: unknown }): Promise<{ readonly [name: string]: unknown }> {
+  const own = ownToken(io.env);
+  if (own === null || !Object.hasOwn(params, "token") || input["token"] !== undefined || input["force"] === true) return input;
+  const task = await state.tasks.find(String(input["id"]));
+  return task?.id === own.id ? { ...input, token: own.text } : input;
 }
 
 /** Lists are arrays of records; what there is to say about a list stands beside it. */
@@ -126,18 +161,37 @@ function jsonOf({ output }: Operation, data: unknown, limit: number | null): str
   return documentText(output, data, cut ? { after: (data as readonly { id: number }[]).at(-1)!.id } : {});
 }
 
+/** A wrong request that does not say what would be right: the help of its command does. */
+function withHelp(error: unknown, argv: readonly string[]): unknown {
+  if (!(isPawlError(error, "usage") || isPawlError(error, "value_refused")) || error.next !== undefined) return error;
+  return new PawlError(error.code, error.message, { next: `See pawl ${wordsOf(argv)[0] ?? ""} --help.`, ...(error.details ? { details: error.details } : {}), cause: error });
+}
+
 /** What commander refuses, as an error of ours. */
 function usageOf(error: CommanderError, argv: readonly string[]): PawlError {
   const words = wordsOf(argv);
+  if (error.code === "commander.help" && words.length === 0) return new PawlError("usage", "pawl needs a command.", { next: "pawl --help" });
   if (error.code === "commander.help") {
     return new PawlError("usage", `pawl ${words[0]} needs one of its commands: ${subcommandsOf(words[0]!).join(", ")}.`, { next: `pawl ${words[0]} --help` });
   }
   const [message, hint] = error.message.replace(/^error: /, "").split("\n");
   const meant = /^\(Did you mean (.*)\?\)$/.exec(hint ?? "")?.[1];
   const said = `${message![0]!.toUpperCase()}${message!.slice(1)}${message!.endsWith(".") ? "" : "."}`;
-  const operation = operationsOf(words[0])[0]!;
-  const takesWords = words.length > 0 && operation.command === words[0] && Object.values(operation.params).some((param) => param.words);
-  const help = error.code === "commander.unknownCommand" ? "pawl --help" : `pawl ${operation.command === words.slice(0, 2).join(" ") ? operation.command : words[0] ?? ""} --help`;
+  const operation = operationNamed(words);
+  const takesWords = operation !== undefined && Object.values(operation.params).some((param) => param.words);
+  const help = ["pawl", ...(operation ? [operation.command] : known(words[0]) ? [words[0]] : []), "--help"].join(" ");
   const dashes = error.code === "commander.unknownOption" && takesWords ? ` Words that begin with a dash go behind --: pawl ${operation.command} -- …` : "";
   return new PawlError("usage", said, { next: `${meant ? `Did you mean ${meant}? ` : ""}See ${help}.${dashes}`, details: meant ? { meant } : {} });
+}
+
+/** The operation that the words name, by its command or an alias. */
+function operationNamed(words: readonly string[]): Operation | undefined {
+  return OPERATIONS.find(({ command, aliases }) => command === words[0] || command === words.slice(0, 2).join(" ") || aliases?.includes(words[0] ?? ""));
+}
+
+const PROCESSES = ["run", "worker", "step", "completion"];
+
+/** True for the first word of a command or of a group of them. */
+function known(word: string | undefined): boolean {
+  return word !== undefined && (PROCESSES.includes(word) || OPERATIONS.some(({ command }) => command.split(" ")[0] === word));
 }

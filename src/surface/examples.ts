@@ -26,6 +26,9 @@ export const EXAMPLES: { readonly [command: string]: readonly string[] } = {
   "batch list": ["pawl batch list"],
   "batch show": ["pawl batch show batch-20251116-123456"],
   import: ["pawl import tasks.md", "pawl import tasks.txt --var env=staging --var region=eu", "generate-tasks | pawl import - --format jsonl"],
+  doctor: ["pawl doctor", "pawl doctor --deep --json | jq '.data.findings[]'", "pawl doctor --repair", "pawl doctor --accept-edit"],
+  backup: ["pawl backup", "pawl backup /mnt/usb/state.json"],
+  copy: ["pawl copy state.json state.db", "pawl copy .pawl/state.json /srv/pawl/state.db --wait 10m", "pawl copy state.db try.db --keep-open"],
   export: ["pawl export > report.md", "pawl export --format csv --status failed"],
 };
 

@@ -1,6 +1,6 @@
 // Where the state of a command is: named by flag or environment, else the nearest one upward, else where it would be made.
 // Invariant: a state that another user left in a folder above is never picked up, because a batch in it may name commands.
-import { existsSync, statSync } from "node:fs";
+import { existsSync, lstatSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { PawlError } from "../base/errors.ts";
 import type { Io } from "./io.ts";
@@ -42,7 +42,16 @@ export function findUpward(cwd: string, names: readonly string[]): string | null
 
 /** The journal is the truth: with its view deleted, a JSON state is still there. */
 function isThere(path: string): boolean {
-  return existsSync(path) || existsSync(join(`${path}.pawl`, "journal"));
+  // A link that leads nowhere is there, too: whoever opens it says so.
+  return existsSync(path) || isLink(path) || existsSync(join(`${path}.pawl`, "journal"));
+}
+
+function isLink(path: string): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
+  }
 }
 
 /** Owned by this user, by root, or by the owner of the folder we stand in (a container's root in a mounted checkout). */

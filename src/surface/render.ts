@@ -7,10 +7,12 @@ import type { Json } from "../base/json.ts";
 import type { BatchSummary } from "../core/batch.ts";
 import { progressLine } from "../core/progress.ts";
 import { STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "../core/records.ts";
+import type { ListedEdit } from "../core/edit.ts";
 import type { StatusReport } from "../core/status.ts";
 import type { Why } from "../core/why.ts";
 import { shellQuote } from "../core/words.ts";
 import { escapeText, oneLine } from "./escape.ts";
+import { renderBackup, renderCopy, renderHealth } from "./health.ts";
 import type { Io } from "./io.ts";
 import { renderReport } from "./report.ts";
 import { table, type Cell } from "./table.ts";
@@ -40,6 +42,9 @@ const RENDERERS: { readonly [output: string]: (data: never, page: Page) => strin
   "batch-list": batchList,
   import: imported,
   report: renderReport,
+  doctor: renderHealth,
+  backup: renderBackup,
+  copy: renderCopy,
 };
 
 /** The text of `data`, an output of the kind `output`, with a line end. */
@@ -166,12 +171,25 @@ function statusPage(report: StatusReport, page: Page): string {
   const lines = [`State: ${escapeText(report.state)}`, progressLine(tasks.completed, tasks.total)];
   if (tasks.total > 0) lines.push(countsOf(tasks, page));
   if (tasks.blocked > 0) lines.push(`${tasks.blocked} of the pending ${tasks.blocked === 1 ? "is" : "are"} blocked by others`);
-  for (const { id, source, summary } of report.batches) {
-    lines.push("", `${id}${source ? ` (${escapeText(source)})` : ""}: ${summary.completed}/${summary.total} completed (${summary.progress_percent}%)`, `  ${countsOf(summary, page)}`, `  next: pawl run --resume ${id}`);
+  for (const { id, source, summary, paused_until } of report.batches) {
+    lines.push("", `${id}${source ? ` (${escapeText(source)})` : ""}: ${summary.completed}/${summary.total} completed (${summary.progress_percent}%)`, `  ${countsOf(summary, page)}`, ...(paused_until === null ? [] : [`  usage limit until ${when(paused_until, page)}; nothing is started before`]), `  next: pawl run --resume ${id}`);
   }
   if (report.decisions > 0) lines.push("", `${counted(report.decisions, "decision")} ${report.decisions === 1 ? "waits" : "wait"} for you: pawl inbox`);
-  if (report.workers.length > 0) lines.push("", "Workers:", ...report.workers.map((worker) => `  ${oneLine(worker.label, 40)} (pid ${worker.pid} on ${oneLine(worker.host, 40)}) since ${when(worker.started_at, page)}`));
+  for (const edit of report.edits) lines.push("", ...editLines(edit, page));
+  if (report.workers.length > 0) lines.push("", "Workers:", ...report.workers.map((worker) => `  ${oneLine(worker.label, 40)} (pid ${worker.pid} on ${oneLine(worker.host, 40)}) ${worker.dead ? "is gone; the next command or worker takes over what it left" : `since ${when(worker.started_at, page)}`}`));
   return `${lines.join("\n")}\n`;
+}
+
+/** A hand edit that waits for a person: what is wrong with it, where it is, what to do. */
+function editLines(edit: ListedEdit, page: Page): string[] {
+  if (edit.status === "new") return ["The state file was edited by hand; the next command that writes takes it in."];
+  const settle = (id: string) => `  next: pawl doctor --accept-edit ${id}, or: pawl doctor --discard-edit ${id}`;
+  if (edit.status === "broken") {
+    return [`The state file is broken: ${oneLine(edit.reason ?? "", 500)}`, "  It stays as it is, and no new command writes until it is mended or settled.", settle(edit.id)];
+  }
+  const refusals = edit.refusals.slice(0, 5).map(({ at, task, reason }) => `  ${task === null ? oneLine(at, 60) : `task ${task}`}: ${oneLine(reason, 300)}`);
+  const more = edit.refusals.length > 5 ? [`  and ${edit.refusals.length - 5} more`] : [];
+  return [`Hand edit ${edit.id} of ${when(edit.at, page)}: ${counted(edit.changes, "change")} taken over, ${counted(edit.refusals.length, "refusal")}`, ...refusals, ...more, `  the edited file: ${escapeText(edit.kept ?? "")}`, settle(edit.id)];
 }
 
 function history({ transitions, broken_at }: { transitions: readonly Transition[]; broken_at: number | null }, page: Page): string {

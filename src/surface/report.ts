@@ -4,8 +4,9 @@ import { STATUSES, type Task } from "../core/records.ts";
 import { escapeText, oneLine } from "./escape.ts";
 
 export function renderReport({ format, tasks }: { format: string; tasks: readonly Task[] }): string {
-  if (format === "json") return `${escapeText(JSON.stringify({ tasks }, null, 2))}\n`;
-  return format === "csv" ? csv(tasks) : markdown(tasks);
+  // Braces that a task speaks of must not be taken for a variable when the report is imported.
+  if (format === "json") return `${escapeText(JSON.stringify({ tasks }, null, 2)).replaceAll("{{", "{\\u007b")}\n`;
+  return (format === "csv" ? csv(tasks) : markdown(tasks)).replaceAll(/\{\{(?=\s*[A-Za-z_])/g, "\\{{");
 }
 
 function markdown(tasks: readonly Task[]): string {

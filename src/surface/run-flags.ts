@@ -6,6 +6,7 @@ import { parseDuration } from "../base/duration.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import type { Backoff } from "../core/retry.ts";
+import { readVars, type Vars } from "../worker/import.ts";
 import type { Recipe } from "../worker/recipes.ts";
 import { findUpward } from "./location.ts";
 import type { Halt } from "./run-loop.ts";
@@ -31,8 +32,8 @@ export type RawRunFlags = {
   readonly new?: boolean; readonly resume?: string | boolean; readonly retryFailed?: boolean; readonly dryRun?: boolean;
 };
 
-/** What a batch remembers of a run besides executor and verifier. */
-export type Limits = { readonly concurrency?: number; readonly max_attempts?: number; readonly timeout_ms?: number; readonly deadline_ms?: number; readonly backoff?: string };
+/** What a batch remembers of a run besides executor and verifier. `paused_until`: a usage limit was met, and ends then. */
+export type Limits = { readonly concurrency?: number; readonly max_attempts?: number; readonly timeout_ms?: number; readonly deadline_ms?: number; readonly backoff?: string; readonly vars?: Vars; readonly paused_until?: string };
 
 export type RunFlags = {
   readonly executor: Recipe | null;
@@ -81,6 +82,7 @@ function readLimits(raw: RawRunFlags): Limits {
     ...(raw.timeout === undefined ? {} : { timeout_ms: parseDuration(raw.timeout, { min: 1 }) }),
     ...(raw.deadline === undefined ? {} : { deadline_ms: parseDuration(raw.deadline, { min: 1 }) }),
     ...(raw.backoff === undefined ? {} : { backoff: raw.backoff }),
+    ...(raw.var === undefined ? {} : { vars: readVars(raw.var) }),
   };
 }
 
@@ -108,8 +110,8 @@ function whole(text: string, flag: string): number {
   return Number(text);
 }
 
-function usage(message: string, next?: string): PawlError {
-  return new PawlError("usage", message, next === undefined ? {} : { next });
+function usage(message: string, next = "What the flags take: pawl run --help."): PawlError {
+  return new PawlError("usage", message, { next });
 }
 
 /** The flags a project always gives, from the nearest .pawl/config.json: `{"exec": "…", "concurrency": 4}`. Given flags win. */

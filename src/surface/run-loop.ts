@@ -11,7 +11,7 @@ import type { WorkerOptions } from "../worker/worker.ts";
 import { escapeText } from "./escape.ts";
 import { bar, type Bar } from "./bar.ts";
 import type { Io } from "./io.ts";
-import { onSignals } from "./signals.ts";
+import { onSignals, stopLine } from "./signals.ts";
 
 export type Halt = { readonly when: "soon" | "now"; readonly fails: number };
 
@@ -20,6 +20,8 @@ export type RunPlan = {
   readonly halt: Halt | null;
   /** Counts of what this run is about. */
   readonly summary: () => Promise<BatchSummary>;
+  /** How many open decisions are about its tasks. */
+  readonly decisions: () => Promise<number>;
   /** Called with the worker's id before it claims. */
   readonly onWorker: (id: string) => Promise<unknown>;
   /** The command that goes on with it. */
@@ -36,16 +38,16 @@ export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunE
   const left = before.pending + before.in_progress + before.review + before.waiting;
   say(progressLine(before.completed, before.total));
   if (left === 0) {
-    say(before.completed === before.total ? NOTHING_TO_DO_LINE : summaryLines(before, plan.resume).join("\n"));
+    say(before.completed === before.total ? NOTHING_TO_DO_LINE : summaryLines(before, await plan.decisions(), plan.resume).join("\n"));
     return { summary: before, signal: null, halted: false };
   }
   say(remainingLine(left));
   const progress = new Progress(io, plan, before, state.clock);
   const worker = state.startWorker({ ...plan.worker, ...progress.hooks, notice: (line) => progress.note(line) });
   progress.onHalt = (when) => (when === "now" ? void worker.abort("the run was halted").catch(() => undefined) : worker.halt());
-  const signals = onSignals((signal, n) => {
+  const signals = onSignals(io, (signal, n) => {
     if (n > 1) return void worker.abort(`stopped by ${signal}`).catch(() => undefined);
-    progress.note(`${signal}: no new tasks; waiting for ${worker.active.length === 1 ? "the task" : `${worker.active.length} tasks`} in progress. Once more stops ${worker.active.length === 1 ? "it" : "them"} now.`);
+    progress.note(stopLine(signal, worker.active.length));
     worker.halt();
   });
   try {
@@ -57,7 +59,7 @@ export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunE
     progress.end();
   }
   const summary = await plan.summary();
-  for (const line of summaryLines(summary, plan.resume)) say(line);
+  for (const line of summaryLines(summary, await plan.decisions(), plan.resume)) say(line);
   return { summary, signal: signals.received, halted: progress.halted };
 }
 
@@ -71,12 +73,13 @@ async function untilSettled(state: State, worker: ReturnType<State["startWorker"
 }
 
 /** What a run left, and how to go on. "All tasks completed!" only when that is true. */
-export function summaryLines(summary: BatchSummary, resume: string): string[] {
+export function summaryLines(summary: BatchSummary, decisions: number, resume: string): string[] {
   if (summary.completed === summary.total) return [ALL_COMPLETED_LINE];
   const { completed, failed, waiting, review, blocked, cancelled, pending, in_progress, total } = summary;
   const parts = [[failed, "failed"], [waiting, "waiting"], [review, "in review"], [blocked, "blocked"], [pending - blocked, "pending"], [in_progress, "in progress"], [cancelled, "cancelled"]] as const;
   const lines = [`${completed}/${total} completed${parts.filter(([n]) => n > 0).map(([n, word]) => `, ${n} ${word}`).join("")}`];
-  if (waiting > 0 || review > 0) lines.push("Waiting for you: pawl inbox");
+  if (decisions > 0) lines.push("Waiting for you: pawl inbox");
+  else if (review > 0) lines.push("Whose turn a review is: pawl why ID");
   if (failed > 0) lines.push(`Try the failed ones again: ${resume} --retry-failed`);
   if (pending - blocked + in_progress > 0) lines.push(`Go on: ${resume}`);
   if (blocked > 0) lines.push("Why a task is blocked: pawl why ID");
@@ -145,7 +148,8 @@ class Progress {
       return;
     }
     if (task.status === "waiting") return this.#line(task, "  ⏸ Waiting (pawl inbox)");
-    if (task.status === "pending" && task.error && task.run_at) this.#line(task, `  ↻ Attempt ${task.attempts} failed: ${firstLine(task.error.message)}; again at ${task.run_at}`);
+    // Given back undone (a drain, a usage limit) it goes on with its attempt: nothing failed.
+    if (task.status === "pending" && task.error && !task.continues) this.#line(task, `  ↻ Attempt ${task.attempts} failed: ${firstLine(task.error.message)}${task.run_at ? `; again at ${task.run_at}` : ""}`);
   }
 }
 

@@ -1,13 +1,15 @@
 // `pawl run`: works a list of tasks through an executor, and goes on where it stopped when called again. Invariant: without
 // an executor, or with one that cannot work, nothing is created and nothing changes.
 import type { Command } from "commander";
+import { iso, parseIso, systemClock } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import { planImport } from "../core/batch.ts";
+import { planImport, summarizeTasks, type BatchSummary } from "../core/batch.ts";
 import { batchOf, getBatch, isUnfinished, itemsOf, listBatches, summaryOf, updateBatch } from "../core/batches.ts";
 import type { Lane } from "../core/claim.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
-import { FRESH_LINE, loadedLine } from "../core/progress.ts";
-import type { Batch } from "../core/records.ts";
+import { FRESH_LINE, limitLine, loadedLine } from "../core/progress.ts";
+import type { ListEntry } from "../core/list-entry.ts";
+import type { Batch, Task } from "../core/records.ts";
 import { shellQuote } from "../core/words.ts";
 import type { ListFormat } from "../core/task-list.ts";
 import { importFile, readList, realPath } from "../worker/import.ts";
@@ -16,8 +18,8 @@ import type { Executor, Verifier } from "../worker/executor.ts";
 import type { State } from "../state.ts";
 import { escapeText } from "./escape.ts";
 import { addExecutorFlags, readBackoff, readRunFlags, withConfig, type Limits, type RawRunFlags, type RunFlags } from "./run-flags.ts";
-import { runLoop, type RunEnd } from "./run-loop.ts";
-import type { Shell } from "./shell.ts";
+import { runLoop, type RunEnd, type RunPlan } from "./run-loop.ts";
+import { documentText, type Shell } from "./shell.ts";
 import { exitCodeOf } from "./signals.ts";
 import { addStepCommand } from "./step.ts";
 import { addWorkerCommand } from "./worker.ts";
@@ -61,17 +63,21 @@ async function run(shell: Shell, file: string | undefined, args: readonly string
   const configured = withConfig(raw, shell.io.cwd);
   const flags = readRunFlags(configured, args);
   if (file !== undefined && configured.resume !== undefined) throw new PawlError("usage", "Name a list or use --resume, not both.");
-  if (file !== undefined) readList(file, listOptions(configured));
   const known = shell.exists() ? await remembered(shell, file, configured) : null;
   if (configured.resume !== undefined && known === null) throw new PawlError("not_found", "There is no unfinished batch to resume.", { next: "Start one: pawl run tasks.txt --exec …" });
-  const chosen = choose(shell, flags, known);
+  const limits = limitsOf(flags, known, systemClock.now());
+  const list = file === undefined ? null : { file, entries: readList(file, { ...formatOf(configured), vars: limits.vars ?? {} }) };
+  const chosen = { ...choose(shell, flags, known), limits };
   await chosen.executor.prepare?.();
   await chosen.verifier?.prepare?.();
-  if (configured.dryRun) return dryRun(shell, file, configured, known, chosen);
-  return start(shell, file, configured, flags, chosen, known);
+  if (configured.dryRun) return dryRun(shell, list, configured, known, chosen);
+  return start(shell, list, configured, flags, chosen, known);
 }
 
 type Chosen = { readonly executor: Executor; readonly verifier: Verifier | null; readonly limits: Limits };
+
+/** A list, read: standard input gives its lines only once. */
+type List = { readonly file: string; readonly entries: readonly ListEntry[] };
 
 /** The batch this run goes on with, looked up without changing anything. */
 async function remembered(shell: Shell, file: string | undefined, raw: RawRunFlags): Promise<Batch | null> {
@@ -92,7 +98,14 @@ async function newestUnfinished(state: State): Promise<Batch | null> {
   return batches[0] ?? null;
 }
 
-function choose(shell: Shell, flags: RunFlags, known: Batch | null): Chosen {
+function limitsOf(flags: RunFlags, known: Batch | null, now: number): Limits {
+  const { paused_until, ...before } = (known?.limits ?? {}) as Limits;
+  const vars = { ...before.vars, ...flags.limits.vars };
+  const paused = paused_until !== undefined && parseIso(paused_until) > now ? { paused_until } : {};
+  return { ...before, ...paused, ...flags.limits, ...(Object.keys(vars).length === 0 ? {} : { vars }) };
+}
+
+function choose(shell: Shell, flags: RunFlags, known: Batch | null): Omit<Chosen, "limits"> {
   const kitchen: Kitchen = { cwd: shell.io.cwd, state: shell.location(), ...(shell.ask ? { ask: shell.ask } : {}) };
   const recipe = flags.executor ?? asRecipe(known?.executor ?? null);
   if (!recipe) throw noExecutor();
@@ -100,21 +113,20 @@ function choose(shell: Shell, flags: RunFlags, known: Batch | null): Chosen {
   return {
     executor: executorOf(recipe, kitchen),
     verifier: judge ? verifierOf(judge, kitchen) : null,
-    limits: { ...((known?.limits ?? {}) as Limits), ...flags.limits },
   };
 }
 
 function noExecutor(): PawlError {
-  return new PawlError("no_executor", "Nothing says who does the work, so nothing was changed.", {
+  return new PawlError("usage", "Nothing says who does the work, so nothing was changed.", {
     next: "Name an executor: --exec 'COMMAND {description}' for any program, --with claude for Claude Code, or put one into .pawl/config.json: {\"exec\": \"…\"}.",
   });
 }
 
-function listOptions(raw: RawRunFlags): { format?: ListFormat; vars?: readonly string[] } {
-  return { ...(raw.format === undefined ? {} : { format: raw.format as ListFormat }), ...(raw.var === undefined ? {} : { vars: raw.var }) };
+function formatOf(raw: RawRunFlags): { format?: ListFormat } {
+  return raw.format === undefined ? {} : { format: raw.format as ListFormat };
 }
 
-async function start(shell: Shell, file: string | undefined, raw: RawRunFlags, flags: RunFlags, chosen: Chosen, known: Batch | null): Promise<number> {
+async function start(shell: Shell, list: List | null, raw: RawRunFlags, flags: RunFlags, chosen: Chosen, known: Batch | null): Promise<number> {
   const { io } = shell;
   const { json } = shell.globals();
   const say = (line: string) => (json ? undefined : io.out(`${escapeText(line)}\n`));
@@ -123,10 +135,13 @@ async function start(shell: Shell, file: string | undefined, raw: RawRunFlags, f
   try {
     if (fresh) say(FRESH_LINE);
     else say(loadedLine(Object.values(await state.tasks.count()).reduce((sum, n) => sum + n, 0), shell.location()));
-    const batch = file === undefined ? known : await importList(state, file, raw, chosen, say);
+    const batch = list === null ? known : await importList(state, list, raw, chosen, say);
     if (batch) await updateBatch(state.committer, batch.id, { executor: chosen.executor.recipe, verifier: chosen.verifier?.recipe ?? null, limits: chosen.limits });
-    if (raw.retryFailed) await retryAll(state, batch, say);
-    const end = await runLoop(state, io, planOf(state, raw, flags, chosen, batch, json));
+    const scope = scopeOf(state, batch, raw.queue ?? DEFAULT_QUEUE);
+    if (raw.retryFailed) await retryAll(state, scope, say);
+    const { paused_until } = chosen.limits;
+    if (paused_until !== undefined) say(`Still a ${limitLine(parseIso(paused_until))}`);
+    const end = await runLoop(state, io, planOf(state, flags, chosen, batch, scope, json));
     if (json) io.out(`${JSON.stringify({ schema_version: 1, kind: "run", data: { batch: batch?.id ?? null, ...end.summary, signal: end.signal } })}\n`);
     else say(`State saved to: ${shell.location()}`);
     return codeOf(end);
@@ -135,48 +150,56 @@ async function start(shell: Shell, file: string | undefined, raw: RawRunFlags, f
   }
 }
 
-async function importList(state: State, file: string, raw: RawRunFlags, chosen: Chosen, say: (line: string) => unknown): Promise<Batch> {
+async function importList(state: State, { file, entries }: List, raw: RawRunFlags, chosen: Chosen, say: (line: string) => unknown): Promise<Batch> {
   const { limits } = chosen;
   const defaults = {
     ...(limits.max_attempts === undefined ? {} : { max_attempts: limits.max_attempts }), ...(limits.timeout_ms === undefined ? {} : { timeout_ms: limits.timeout_ms }),
     ...(limits.deadline_ms === undefined ? {} : { deadline_ms: limits.deadline_ms }), ...(chosen.verifier ? { verifier: chosen.verifier.name } : {}),
   };
-  const { batch, report, created } = await importFile(state.committer, file, { ...listOptions(raw), fresh: raw.new === true, alone: true, defaults }, state.actor);
+  const { batch, report, created } = await importFile(state.committer, file, { vars: raw.var ?? [], entries, fresh: raw.new === true, alone: true, defaults }, state.actor);
   if (!created && report.added > 0) say(`Imported ${report.added} new ${report.added === 1 ? "task" : "tasks"} from ${file}`);
-  if (report.gone > 0) say(`${report.gone} ${report.gone === 1 ? "task is" : "tasks are"} no longer in ${file}; they stay.`);
+  if (report.gone > 0) say(`${report.gone} ${report.gone === 1 ? "task is" : "tasks are"} no longer in ${file}; ${report.gone === 1 ? "it stays" : "they stay"}.`);
   return batch;
 }
 
-async function retryAll(state: State, batch: Batch | null, say: (line: string) => unknown): Promise<void> {
-  const failed = await state.tasks.all({ status: "failed", ...(batch ? { batch_id: batch.id } : {}) });
+async function retryAll(state: State, scope: Scope, say: (line: string) => unknown): Promise<void> {
+  const failed = (await scope.tasks()).filter((task) => task.status === "failed");
   for (const task of failed) await state.tasks.retry(task.id, { reason: "run --retry-failed" });
   if (failed.length > 0) say(`Trying ${failed.length} failed ${failed.length === 1 ? "task" : "tasks"} again`);
 }
 
-function planOf(state: State, raw: RawRunFlags, flags: RunFlags, chosen: Chosen, batch: Batch | null, quiet: boolean) {
+function planOf(state: State, flags: RunFlags, chosen: Chosen, batch: Batch | null, scope: Scope, quiet: boolean): RunPlan {
   const { executor, verifier, limits } = chosen;
-  const queue = raw.queue ?? DEFAULT_QUEUE;
   return {
     worker: {
       executor, verifier, concurrency: limits.concurrency ?? 1,
       ...(limits.backoff === undefined ? {} : { backoff: readBackoff(limits.backoff) }),
       ...(flags.maxTasks === undefined ? {} : { maxTasks: flags.maxTasks }),
-      lanes: async (): Promise<readonly Lane[]> => (batch ? [{ queue: batch.queue, batch_id: batch.id }] : lanesOutsideRuns(state, queue)),
+      ...(limits.paused_until === undefined ? {} : { pausedUntil: parseIso(limits.paused_until) }),
+      // The next process of this batch must not start what this one may not.
+      onPause: (until: number) => (batch ? updateBatch(state.committer, batch.id, { limits: { ...limits, paused_until: iso(until) } }) : undefined),
+      lanes: async () => [scope.lane],
     },
     halt: flags.halt,
-    summary: () => (batch ? summaryOf(state.committer, batch.id) : state.status().then((status) => status.tasks)),
+    summary: scope.summary,
+    decisions: async () => {
+      const open = await state.decisions.inbox();
+      const ours = open.length === 0 ? new Set() : new Set((await scope.tasks()).map(({ id }) => id));
+      return open.filter(({ task_id }) => ours.has(task_id)).length;
+    },
     onWorker: (id: string) => (batch ? updateBatch(state.committer, batch.id, { worker: id }) : Promise.resolve()),
     resume: batch?.source ? `pawl run ${shellQuote(batch.source)}` : batch ? `pawl run --resume ${batch.id}` : "pawl run --exec …",
     quiet,
   };
 }
 
-/** What is due outside running batches: the tasks of no batch, and those of batches nobody runs now. */
-async function lanesOutsideRuns(state: State, queue: string): Promise<Lane[]> {
-  const { store } = state.committer;
-  const workers = new Set((await store.list("worker")).map((worker) => worker["id"]));
-  const idle = (await listBatches(state.committer, 100)).filter((batch) => batch.queue === queue && !workers.has(batch.worker));
-  return [{ queue, batch_id: null }, ...idle.map((batch) => ({ queue, batch_id: batch.id }))];
+/** What a run is about: its batch, or without one what belongs to no batch. What it works and what it counts are the same tasks. */
+type Scope = { readonly lane: Lane; readonly tasks: () => Promise<Task[]>; readonly summary: () => Promise<BatchSummary> };
+
+function scopeOf(state: State, batch: Batch | null, queue: string): Scope {
+  if (batch) return { lane: { queue: batch.queue, batch_id: batch.id }, tasks: () => state.tasks.all({ batch_id: batch.id }), summary: () => summaryOf(state.committer, batch.id) };
+  const tasks = async () => (await state.tasks.all()).filter((task) => task.batch_id === null && task.queue === queue);
+  return { lane: { queue, batch_id: null }, tasks, summary: async () => summarizeTasks(await tasks()) };
 }
 
 function codeOf({ summary, signal, halted }: RunEnd): number {
@@ -184,22 +207,23 @@ function codeOf({ summary, signal, halted }: RunEnd): number {
   return summary.completed === summary.total && !halted ? 0 : 1;
 }
 
-async function dryRun(shell: Shell, file: string | undefined, raw: RawRunFlags, known: Batch | null, chosen: Chosen): Promise<number> {
+async function dryRun(shell: Shell, list: List | null, raw: RawRunFlags, known: Batch | null, chosen: Chosen): Promise<number> {
   const { io } = shell;
-  io.out(`Executor: ${escapeText(chosen.executor.name)}\n`);
-  if (chosen.verifier) io.out(`Verifier: ${escapeText(chosen.verifier.name)}\n`);
-  const existing = shell.exists();
-  const state = existing ? await shell.open({ readOnly: true }) : null;
+  const state = shell.exists() ? await shell.open({ readOnly: true }) : null;
   try {
-    const entries = file === undefined ? [] : readList(file, listOptions(raw));
     const items = known && state ? await itemsOf(state.committer, known.id) : [];
-    const plan = planImport({ id: known?.id ?? "new" }, items, entries);
-    for (const { entry } of file === undefined ? [] : plan.add) io.out(`Would add: ${escapeText(entry.description)}\n`);
-    const open = state && known ? await state.tasks.all({ batch_id: known.id }) : [];
-    for (const task of open.filter((t) => t.status === "pending" || t.status === "in_progress")) io.out(`Would run: [Task ${task.id}] ${escapeText(task.description)}\n`);
-    io.out("Nothing was changed.\n");
+    const add = list === null ? [] : planImport({ id: known?.id ?? "new" }, items, list.entries).add.map(({ entry }) => entry.description);
+    const tasks = state && (known || list === null) ? await scopeOf(state, known, raw.queue ?? DEFAULT_QUEUE).tasks() : [];
+    const run = tasks.filter(({ status }) => status === "pending" || status === "in_progress").map(({ id, description }) => ({ id, description }));
+    const plan = { batch: known?.id ?? null, executor: chosen.executor.name, verifier: chosen.verifier?.name ?? null, add, run };
+    io.out(shell.globals().json ? documentText("run-plan", plan) : planLines(plan));
     return 0;
   } finally {
     await state?.close();
   }
+}
+
+function planLines({ executor, verifier, add, run }: { executor: string; verifier: string | null; add: readonly string[]; run: readonly { id: number; description: string }[] }): string {
+  const lines = [`Executor: ${executor}`, ...(verifier === null ? [] : [`Verifier: ${verifier}`]), ...add.map((description) => `Would add: ${description}`), ...run.map(({ id, description }) => `Would run: [Task ${id}] ${description}`)];
+  return `${lines.map(escapeText).join("\n")}\nNothing was changed.\n`;
 }

@@ -2,7 +2,7 @@
 // Invariant: a command that only reads creates and writes nothing, and a state is only ever created by a command that may.
 import { createColors } from "picocolors";
 import { ERROR_CODES, isPawlError, messageOf, PawlError } from "../base/errors.ts";
-import type { State } from "../state.ts";
+import type { Here, State } from "../state.ts";
 import type { Ask } from "../worker/person.ts";
 import { escapeText } from "./escape.ts";
 import type { Io } from "./io.ts";
@@ -19,6 +19,8 @@ export type Shell = {
   exists(): boolean;
   /** Opens the state. Without `create` or `readOnly` it must be there; read-only, what is not there reads as empty. */
   open(options: { create?: boolean; readOnly?: boolean }): Promise<State>;
+  /** Where operations on places stand; nothing is opened. */
+  here(): Promise<Here>;
   /** Sets the exit code of the command. */
   exit(code: number): void;
   /** Prints what went wrong and returns its exit code. */
@@ -41,19 +43,28 @@ export function shellOf(io: Io, globals: () => Globals, exit: (code: number) => 
     notice,
     location: () => locate(io, globals().state).url,
     exists: () => locate(io, globals().state).exists,
-    open: (options) => open(io, globals(), notice, options),
+    // What is shown is not all there was, and no script may take it for that.
+    open: (options) => open(io, globals(), notice, (error) => exit(sayError(io, globals().json, error)), options),
+    here: () => here(io, globals(), notice),
     fail: (error) => sayError(io, globals().json, error),
     ...(io.tty && process.stdin.isTTY ? { ask } : {}),
   };
 }
 
-async function open(io: Io, globals: Globals, notice: (line: string) => void, options: { create?: boolean; readOnly?: boolean }): Promise<State> {
+async function open(io: Io, globals: Globals, notice: (line: string) => void, damaged: (error: PawlError) => void, options: { create?: boolean; readOnly?: boolean }): Promise<State> {
   const place = locate(io, globals.state);
   if (!place.exists && !options.create && !options.readOnly) throw noState(place.url);
-  if (!place.exists && options.readOnly) notice(`There is no state here yet (${place.url}). Make one: pawl add "Write a haiku", or: pawl run tasks.txt`);
   const { openState } = await import("../state.ts");
   const actor = globals.actor ?? io.env["PAWL_ACTOR"];
-  return openState(place.url, { notice, readOnly: options.readOnly === true, ...(actor ? { actor } : {}) });
+  const state = await openState(place.url, { notice, damaged, readOnly: options.readOnly === true, ...(actor ? { actor } : {}) });
+  if (!place.exists && options.readOnly) notice(`There is no state here yet (${place.url}). Make one: pawl add "Write a haiku", or: pawl run tasks.txt`);
+  return state;
+}
+
+async function here(io: Io, globals: Globals, notice: (line: string) => void): Promise<Here> {
+  const { hereAt } = await import("../state.ts");
+  const actor = globals.actor ?? io.env["PAWL_ACTOR"];
+  return hereAt(locate(io, globals.state).url, { notice, ...(actor ? { actor } : {}) });
 }
 
 function noState(url: string): PawlError {
@@ -82,7 +93,11 @@ async function ask(question: string, signal: AbortSignal): Promise<string> {
   const { createInterface } = await import("node:readline/promises");
   const lines = createInterface({ input: process.stdin, output: process.stdout });
   try {
-    const ended = new Promise<never>((_, reject) => lines.once("close", () => reject(new PawlError("waiting", "The terminal's input ended before the question was answered."))));
+    const ended = new Promise<never>((_, reject) => {
+      const gone = () => reject(new PawlError("waiting", "The terminal's input ended before the question was answered.", { next: "Settle it later: pawl inbox." }));
+      // A terminal that hangs up is an error of its input.
+      lines.once("close", gone).once("error", gone);
+    });
     return await Promise.race([lines.question(question, { signal }), ended]);
   } finally {
     lines.close();

@@ -3,20 +3,21 @@
 // so a script that outlived its worker cannot record anything.
 import { spawn } from "node:child_process";
 import type { Command } from "commander";
-import { ERROR_CODES, PawlError } from "../base/errors.ts";
+import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
 import { iso } from "../base/clock.ts";
 import { parseDuration } from "../base/duration.ts";
-import { enterCall, leaveCall } from "../core/call.ts";
+import { bytesOf, enterCall, leaveCall, outputOf } from "../core/call.ts";
 import { leaseLost } from "../core/committer.ts";
 import { stateIdOf } from "../core/identity.ts";
 import type { Task } from "../core/records.ts";
-import { wellFormed } from "../core/retry.ts";
 import { parseToken } from "../core/token.ts";
 import { splitWords } from "../core/words.ts";
 import type { CheckAnswer, StepContext } from "../worker/context.ts";
 import { Execution } from "../worker/execution.ts";
 import type { State } from "../state.ts";
+import { escapeText } from "./escape.ts";
 import type { Shell } from "./shell.ts";
+import { exitCodeOf } from "./signals.ts";
 
 type Flags = { readonly once?: boolean; readonly check?: string; readonly key?: string; readonly keep?: boolean; readonly redo?: boolean; readonly input?: string; readonly timeout?: string; readonly token?: string };
 
@@ -58,8 +59,9 @@ async function step(shell: Shell, name: string, command: readonly string[], flag
 /** The task this script works on, still owned by the worker that started the script. */
 async function ownedTask(state: State, env: NodeJS.ProcessEnv, given: string | undefined): Promise<Task> {
   const text = given ?? env["PAWL_TOKEN"];
-  if (text === undefined) {
-    throw new PawlError("usage", "pawl step works inside a task, and PAWL_TASK_ID and PAWL_TOKEN are not set.", { next: "Run the script by pawl run --exec, or pass --token from pawl claim --json." });
+  if (text === undefined || text === "") {
+    const missing = env["PAWL_TASK_ID"] ? "PAWL_TOKEN is" : "PAWL_TASK_ID and PAWL_TOKEN are";
+    throw new PawlError("usage", `pawl step works inside a task, under its claim, and ${missing} not set.`, { next: "Run the script by pawl run --exec, or pass --token from pawl claim --json." });
   }
   const token = parseToken(text);
   const task = await state.tasks.get(token.id);
@@ -74,7 +76,6 @@ async function runStep(shell: Shell, state: State, task: Task, name: string, com
     committer: state.committer, random: state.random, stateId: await stateIdOf(state.committer, state.random), actor: task.worker!,
     signal: lost.signal, onLost: (error) => lost.abort(error), revalidate: () => null, always: true,
   });
-  let code = 0;
   const options = {
     key: flags.key ?? String(ordinal),
     ...(flags.once ? { effect: "once" as const } : {}), ...(flags.keep ? { keep: true } : {}), ...(flags.redo ? { redo: true } : {}),
@@ -83,42 +84,58 @@ async function runStep(shell: Shell, state: State, task: Task, name: string, com
   };
   const done = execution.context.step(name, options, async (context) => {
     const ended = await runCommand(io, command, context);
-    if (ended.code === 0) return ended.stdout.replace(/[\r\n]+$/, "");
-    code = ended.code;
+    if (ended.code === 0) return outputOf(ended.stdout);
     throw new PawlError("failed", `step ${name}: ${command[0]} ${ended.signal ? `was ended by ${ended.signal}` : `exited with code ${ended.code}`}`, { details: { exit_code: ended.code } });
   });
   try {
     const first = await Promise.race([done.then((output) => ({ output })), execution.parked.then((waits) => ({ waits }))]);
     if ("output" in first) {
-      if (first.output !== "") io.out(`${String(first.output)}\n`);
+      io.out(bytesOf(first.output));
       return 0;
     }
     const wait = first.waits[0]!;
     io.err(`step ${name} waits ${wait.decision_id ? `for decision ${wait.decision_id}: pawl inbox` : `until ${wait.due_at ?? iso(state.clock.now())}`}\n`);
     return ERROR_CODES.waiting.exit;
   } catch (error) {
-    const ended = code || Number((error as { details?: { exit_code?: number } }).details?.exit_code ?? 0);
-    if (ended === 0) throw error;
-    io.err(`${(error as Error).message}\n`);
-    return ended;
+    const code = exitOf(error);
+    if (code === null) throw error;
+    io.err(`${escapeText((error as Error).message)}\n`);
+    return code;
   }
+}
+
+/** How the command ended, live and on a replay alike: its exit code, or that of what ended it. Null when it is not about the command. */
+function exitOf(error: unknown): number | null {
+  if (!isPawlError(error, "failed")) return null;
+  const { exit_code, code } = (error.details ?? {}) as { exit_code?: number; code?: string };
+  if (exit_code !== undefined) return exit_code;
+  return code === "timeout" ? ERROR_CODES.timeout.exit : null;
 }
 
 async function check(io: Shell["io"], line: string, context: StepContext): Promise<CheckAnswer> {
   const ended = await runCommand(io, splitWords(line), context);
-  if (ended.code === 0) return { done: true, output: ended.stdout.replace(/[\r\n]+$/, "") };
+  if (ended.code === 0) return { done: true, output: outputOf(ended.stdout) };
   return ended.code === 1 ? { done: false } : undefined;
 }
 
+type Ended = { readonly code: number; readonly signal: NodeJS.Signals | null; readonly stdout: Buffer };
+
 /** Runs it in the script's own process group, so that a takeover ends it with the script. stdin and stderr are the script's. */
-function runCommand(io: Shell["io"], words: readonly string[], context: StepContext): Promise<{ code: number; signal: string | null; stdout: string }> {
+function runCommand(io: Shell["io"], words: readonly string[], context: StepContext): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(words[0]!, words.slice(1), {
       cwd: io.cwd, stdio: ["inherit", "pipe", "inherit"], signal: context.signal, env: { ...io.env, PAWL_IDEMPOTENCY_KEY: context.idempotencyKey },
     });
     const chunks: Buffer[] = [];
     child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
-    child.on("error", (error) => reject((error as NodeJS.ErrnoException).code === "ENOENT" ? new PawlError("no_executor", `There is no program "${words[0]}".`, { next: "Check its name and PATH.", details: { exit_code: 127 } }) : error));
-    child.on("close", (code, signal) => resolve({ code: code ?? 128, signal, stdout: wellFormed(Buffer.concat(chunks).toString("utf8")) }));
+    child.on("error", (error) => reject(startError(error, words[0]!)));
+    child.on("close", (code, signal) => resolve({ code: code ?? exitCodeOf(signal!), signal, stdout: Buffer.concat(chunks) }));
   });
+}
+
+/** The exit codes by which shells say that there is no such program (127), or that it is none (126). */
+function startError(error: NodeJS.ErrnoException, program: string): Error {
+  if (error.code === "ENOENT") return new PawlError("usage", `There is no program "${program}".`, { next: "Check its name and PATH.", details: { exit_code: 127 } });
+  if (error.code === "EACCES") return new PawlError("usage", `"${program}" cannot be run: permission denied.`, { next: `chmod +x ${program}`, details: { exit_code: 126 } });
+  return error;
 }

@@ -32,7 +32,7 @@ async function work(shell: Shell, module: string | undefined, args: readonly str
   const kitchen = { cwd: io.cwd, state: shell.location(), ...(shell.ask ? { ask: shell.ask } : {}) };
   const made = module === undefined ? null : await load(resolve(io.cwd, module));
   const executor: Executor | null = made?.executor ?? (flags.executor ? executorOf(flags.executor, kitchen) : null);
-  if (!executor) throw new PawlError("no_executor", "A worker needs a module or an executor.", { next: "pawl worker ./work.ts, or: pawl worker --exec './work.sh'" });
+  if (!executor) throw new PawlError("usage", "A worker needs a module or an executor.", { next: "pawl worker ./work.ts, or: pawl worker --exec './work.sh'" });
   const verifier = made?.verifier ?? (flags.verifier ? verifierOf(flags.verifier, kitchen) : null);
   const state = await shell.open({ create: true });
   const worker = state.startWorker({
@@ -43,7 +43,7 @@ async function work(shell: Shell, module: string | undefined, args: readonly str
     onEnd: (task) => io.out(`[Task ${task.id}] ${task.status}${task.error ? `: ${escapeText(task.error.message.slice(0, 200))}` : ""}\n`),
   });
   const stopped = new Promise<void>((done) => {
-    const signals = onSignals((_, n) => void (n > 1 ? worker.abort() : worker.stop()).catch(() => undefined).then(() => {
+    const signals = onSignals(io, (_, n) => void (n > 1 ? worker.abort() : worker.stop()).catch(() => undefined).then(() => {
       received = signals.received;
       signals.off();
       done();
@@ -65,7 +65,7 @@ async function load(path: string): Promise<{ executor: Executor; verifier: Verif
   try {
     loaded = (await import(pathToFileURL(path).href)) as typeof loaded;
   } catch (error) {
-    throw new PawlError("usage", `The module ${path} cannot be loaded: ${(error as Error).message}`, { cause: error });
+    throw new PawlError("usage", `The module ${path} cannot be loaded: ${(error as Error).message}`, { next: "Check its path, and what it imports.", cause: error });
   }
   const module = loaded.default;
   const execute = typeof module === "function" ? module : module?.execute;

@@ -6,6 +6,7 @@ import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { settle, type Committer } from "../core/committer.ts";
 import { followChange } from "../core/dependency.ts";
+import { limitLine } from "../core/progress.ts";
 import type { Failure, Task, Wait } from "../core/records.ts";
 import { failureOf, type Backoff } from "../core/retry.ts";
 import { idempotencyKey } from "../core/step.ts";
@@ -13,6 +14,7 @@ import { complete, expire, failAttempt, park, reject, release, reviewError, subm
 import { closingOf } from "../core/tasks.ts";
 import type { TaskContext } from "./context.ts";
 import { Execution, type ExecutionOptions } from "./execution.ts";
+import type { Lease } from "./lease.ts";
 import type { Put } from "../store/store.ts";
 import { UsageLimitError, type Attempt, type Executor, type Verdict, type Verifier } from "./executor.ts";
 
@@ -21,6 +23,8 @@ export type Hooks = {
   readonly onReview?: (task: Task, verdict: Verdict) => unknown;
   /** After each attempt, with the task as it stands then. */
   readonly onEnd?: (task: Task) => unknown;
+  /** A usage limit was met: this worker claims nothing before `until` (ms). */
+  readonly onPause?: (until: number) => unknown;
 };
 
 /** What a worker shares with its attempts. */
@@ -36,7 +40,7 @@ export type Shop = {
   readonly hooks: Hooks;
   readonly notice: (line: string) => void;
   /** The first moment (ms) a usage limit allows new claims again. */
-  readonly onUsageLimit: (resumeAt: number, message: string) => void;
+  readonly onUsageLimit: (resumeAt: number) => void;
 };
 
 /** Why an attempt is stopped from outside; `release` gives the task back uncounted. */
@@ -50,22 +54,19 @@ const LET_GO_MS = 5_000;
 /** One owned task. `abort` ends it; `done` resolves when its outcome is written. */
 export class Work {
   readonly done: Promise<Task | null>;
-  /** When the store last confirmed the lease, on the monotonic clock and the wall clock (ms). */
-  confirmed: { monotonic: number; wall: number };
+  readonly lease: Lease;
   /** Resolves when its worker has done with it as well. */
   over: Promise<void> = Promise.resolve();
-  /** A renewal was sent and nothing has come back. */
-  unanswered = false;
   readonly #shop: Shop;
   readonly #aborter = new AbortController();
   readonly #revalidate: (work: Work) => Promise<void> | null;
   #task: Task;
 
-  constructor(shop: Shop, task: Task, revalidate: (work: Work) => Promise<void> | null) {
+  constructor(shop: Shop, task: Task, lease: Lease, revalidate: (work: Work) => Promise<void> | null) {
     this.#shop = shop;
     this.#task = task;
+    this.lease = lease;
     this.#revalidate = revalidate;
-    this.confirmed = { monotonic: shop.clock.monotonic(), wall: shop.clock.now() };
     this.done = this.#live();
   }
 
@@ -88,12 +89,19 @@ export class Work {
       if (this.#task.status === "review" && this.#task.worker === this.#shop.workerId) await this.#review();
       return this.#task;
     } catch (error) {
-      if (isPawlError(error, "lease_lost")) return null;
-      throw error;
+      if (!isPawlError(error, "lease_lost")) throw error;
+      return await this.#settledByScript();
     } finally {
       for (const cancel of cancels) cancel();
       await this.#hook("onEnd", () => this.#shop.hooks.onEnd?.(this.#task));
     }
+  }
+
+  /** The task as its own script left it (`pawl complete` under this ownership), or null when somebody else took it. */
+  async #settledByScript(): Promise<Task | null> {
+    const [task] = (await this.#shop.committer.store.get("task", [this.#task.id])) as unknown as (Task | null)[];
+    if (!task || task.fence !== this.#task.fence || task.worker !== null) return null;
+    return (this.#task = task);
   }
 
   /** The attempt's time-out and the task's deadline, as aborts. */
@@ -192,7 +200,9 @@ export class Work {
     if (isPawlError(error, "lease_lost")) throw error;
     if (error instanceof Stopped) return this.#settle((task, now) => release(task, this.#by(now), error.message));
     if (error instanceof UsageLimitError) {
-      this.#shop.onUsageLimit(error.resumeAt, error.message);
+      this.#shop.onUsageLimit(error.resumeAt);
+      this.#shop.notice(`${error.message.replace(/\.$/, "")}: ${limitLine(error.resumeAt)}`);
+      await this.#hook("onPause", () => this.#shop.hooks.onPause?.(error.resumeAt));
       return this.#settle((task, now) => release(task, this.#by(now), error.message, error.resumeAt));
     }
     if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
@@ -247,7 +257,7 @@ export class Work {
     if (error instanceof Stopped) return this.#settle((task, now) => release(task, this.#by(now), error.message));
     if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
     const failure = failureOf(error);
-    this.#shop.notice(`The verifier of task ${this.#task.id} failed: ${failure.message}`);
+    this.#shop.notice(isPawlError(error, "waiting") ? `${error.message} ${error.next ?? ""}`.trimEnd() : `The verifier of task ${this.#task.id} failed: ${failure.message}`);
     await this.#settle((task, now) => reviewError(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now)));
   }
 

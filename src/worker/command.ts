@@ -43,6 +43,8 @@ export type CommandResult = {
   readonly stdout: string;
   /** False when it wrote more than LIMITS.resultBytes; `stdout` is then only its beginning. */
   readonly complete: boolean;
+  /** False when it wrote what is no text (not UTF-8, or with NUL); `stdout` is then what could be made of it. */
+  readonly exact: boolean;
   readonly stdoutBytes: number;
   /** The last LIMITS.outputBytes. */
   readonly stderr: string;
@@ -158,7 +160,7 @@ export async function runCommand(options: CommandOptions, task: Task, attempt: A
     }).catch((error: unknown) => Promise.reject(limit.signal.aborted ? limit.signal.reason : startError(error, options)));
     lines?.end();
     const { exitCode, signal } = ended;
-    const result = { stdout: stdout.text(), complete: stdout.complete(), stdoutBytes: stdout.bytes(), stderr: stderr.text(), output: output.text(), exitCode, signal };
+    const result = { stdout: stdout.text(), complete: stdout.complete(), exact: !stdout.repaired(), stdoutBytes: stdout.bytes(), stderr: stderr.text(), output: output.text(), exitCode, signal };
     const kept = {
       command: filled.words.map(shellQuote).join(" ").slice(0, TAIL_CHARS).toWellFormed(),
       stderr: result.stderr,
@@ -188,6 +190,12 @@ export function resultOf(ended: CommandResult): string {
   if (!ended.complete) {
     throw new PawlError("failed", `command wrote ${ended.stdoutBytes} bytes to stdout; a result has at most ${LIMITS.resultBytes}`, {
       next: "Write large output to a file and print its path.",
+      details: { permanent: true, stdout_bytes: ended.stdoutBytes },
+    });
+  }
+  if (!ended.exact) {
+    throw new PawlError("failed", `command wrote ${ended.stdoutBytes} bytes to stdout that are no UTF-8 text; a result is text`, {
+      next: "Write binary output to a file and print its path.",
       details: { permanent: true, stdout_bytes: ended.stdoutBytes },
     });
   }
@@ -260,7 +268,7 @@ function environment(options: CommandOptions, task: Task, attempt: Attempt, env:
 
 /* ---------- the program ---------- */
 
-/** Throws `no_executor` when the program does not exist, so that a run stops before it claims anything. */
+/** Throws `usage` when the program does not exist, so that a run stops before it claims anything. */
 export async function prepareCommand(words: readonly string[], { cwd, env }: Pick<CommandOptions, "cwd" | "env">): Promise<void> {
   const name = words[0]!;
   if (!isFolder(cwd)) throw folderMissing(cwd);
@@ -273,11 +281,11 @@ export async function prepareCommand(words: readonly string[], { cwd, env }: Pic
     files.length > 0
       ? [`${files[0]} is not executable`, `Make it so: chmod +x ${shellQuote(files[0]!)}`]
       : [`${name} ${name.includes("/") ? `does not exist in ${cwd}` : "is not on the PATH"}`, "Install it, or give its path. A shell's own commands need a shell: sh -c '…'."];
-  throw new PawlError("no_executor", `The command cannot be run: ${why}.`, { next, details: { program: name, cwd } });
+  throw new PawlError("usage", `The command cannot be run: ${why}.`, { next, details: { program: name, cwd } });
 }
 
 function folderMissing(cwd: string): PawlError {
-  return new PawlError("no_executor", `The command cannot be run: the folder ${cwd} does not exist.`, { next: "Create it, or run from another folder.", details: { cwd } });
+  return new PawlError("usage", `The command cannot be run: the folder ${cwd} does not exist.`, { next: "Create it, or run from another folder.", details: { cwd } });
 }
 
 function isFolder(path: string): boolean {

@@ -4,7 +4,7 @@ import { readFileSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { messageOf, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
-import { batchOf, createBatch, importEntries, isUnfinished, listBatches, type ImportReport, type ItemDefaults } from "../core/batches.ts";
+import { batchOf, checkLinks, createBatch, importEntries, isUnfinished, listBatches, updateBatch, type ImportReport, type ItemDefaults } from "../core/batches.ts";
 import type { Committer } from "../core/committer.ts";
 import type { ListEntry } from "../core/list-entry.ts";
 import { applyVars, decodeText, parseTaskList, type ListFormat } from "../core/task-list.ts";
@@ -12,8 +12,10 @@ import type { Batch } from "../core/records.ts";
 
 export type ImportOptions = {
   readonly format?: ListFormat;
-  /** NAME=VALUE for {{NAME}} in the list. */
+  /** NAME=VALUE for {{NAME}} in the list. The batch remembers them for its next import. */
   readonly vars?: readonly string[];
+  /** The list, when it is read already. */
+  readonly entries?: readonly ListEntry[];
   /** A new batch, even of the same list or beside an unfinished one. */
   readonly fresh?: boolean;
   /** Refuse another list while a batch is unfinished. */
@@ -22,6 +24,9 @@ export type ImportOptions = {
   readonly batch?: { readonly executor?: Json; readonly verifier?: Json; readonly limits?: Json };
 };
 
+/** Values for {{NAME}}. */
+export type Vars = { readonly [name: string]: string };
+
 export type ImportedList = { readonly batch: Batch; readonly report: ImportReport; readonly created: boolean };
 
 /** A list larger than this is not a task list; reading it would only fill the memory. */
@@ -29,19 +34,30 @@ const MAX_BYTES = 256 << 20;
 
 export async function importFile(committer: Committer, file: string, options: ImportOptions, actor: string): Promise<ImportedList> {
   const source = file === "-" ? null : realPath(file);
-  const entries = readList(file, options);
   const known = options.fresh || source === null ? null : await batchOf(committer, source);
-  if (known) return { batch: known, report: await importEntries(committer, known, entries, file, options.defaults ?? {}, actor), created: false };
-  if (!options.fresh && options.alone) await refuseSecond(committer, file);
-  const batch = await createBatch(committer, { source, ...options.batch });
-  return { batch, report: await importEntries(committer, batch, entries, file, options.defaults ?? {}, actor), created: true };
+  const vars = { ...rememberedVars(known), ...readVars(options.vars ?? []) };
+  const entries = options.entries ?? readList(file, { ...(options.format === undefined ? {} : { format: options.format }), vars });
+  await checkLinks(committer, entries, file);
+  if (!known && !options.fresh && options.alone) await refuseSecond(committer, file);
+  const batch = known ?? (await createBatch(committer, { source, ...options.batch }));
+  const report = await importEntries(committer, batch, entries, file, options.defaults ?? {}, actor);
+  return { batch: await keepVars(committer, batch, vars), report, created: known === null };
 }
 
-/** The entries of a list, its variables filled in. Reads the file; changes nothing. */
-export function readList(file: string, options: Pick<ImportOptions, "format" | "vars">): ListEntry[] {
-  const raw = decodeText(readBytes(file), file);
-  // Without --var a list may speak of {{braces}} as it likes.
-  const text = options.vars?.length ? applyVars(raw, variables(options.vars), file) : raw;
+/** What `--var` gave the list of this batch. */
+export function rememberedVars(batch: Batch | null): Vars {
+  return ((batch?.limits ?? {}) as { vars?: Vars }).vars ?? {};
+}
+
+/** Without them the next run of the list would not know its lines again. */
+async function keepVars(committer: Committer, batch: Batch, vars: Vars): Promise<Batch> {
+  if (JSON.stringify(vars) === JSON.stringify(rememberedVars(batch))) return batch;
+  return updateBatch(committer, batch.id, { limits: { ...(batch.limits as { [limit: string]: Json } | null), vars } });
+}
+
+/** The entries of a list, its variables filled in. Reads the file (standard input can be read only once); changes nothing. */
+export function readList(file: string, options: { readonly format?: ListFormat; readonly vars: Vars }): ListEntry[] {
+  const text = applyVars(decodeText(readBytes(file), file), options.vars, file);
   const { entries } = parseTaskList(text, options.format, file);
   if (entries.length === 0) throw new PawlError("usage", `${file === "-" ? "Standard input" : file} holds no task.`, { next: "Write one task a line." });
   return entries;
@@ -75,11 +91,12 @@ function unreadable(file: string, error: unknown): unknown {
   });
 }
 
-function variables(vars: readonly string[]): { [name: string]: string } {
+/** NAME=VALUE, as `--var` has them. */
+export function readVars(vars: readonly string[]): Vars {
   return Object.fromEntries(
     vars.map((text) => {
       const at = text.indexOf("=");
-      if (at < 1) throw new PawlError("usage", `--var needs NAME=VALUE, not "${text}".`);
+      if (at < 1) throw new PawlError("usage", `--var needs NAME=VALUE, not "${text}".`, { next: "As in: --var CITY=Oslo." });
       return [text.slice(0, at), text.slice(at + 1)];
     }),
   );

@@ -5,7 +5,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { iso } from "../base/clock.ts";
-import { bootId, endGroup, hostName } from "../base/host.ts";
+import { bootId, endGroup, hostName, processStart } from "../base/host.ts";
 import type { Random } from "../base/id.ts";
 import { openLock, probeLock, type Lock } from "../base/lock.ts";
 import type { Fields, Put } from "../store/store.ts";
@@ -18,6 +18,8 @@ const OURS = new Set<string>();
 export type Presence = {
   readonly id: string;
   readonly label: string;
+  /** What is registered of it. */
+  readonly registered: WorkerRecord;
   /** Registers the worker; part of its first commit. */
   readonly put: Put;
   /** Leaves: after its tasks are given back and its record is deleted. */
@@ -43,6 +45,7 @@ export function appear(folder: string | null, label: string | undefined, clock: 
   return {
     id,
     label: record["label"] as string,
+    registered: record as unknown as WorkerRecord,
     put: { kind: "worker", record },
     leave() {
       if (!OURS.delete(id)) return;
@@ -70,6 +73,13 @@ export function hostEvidence(clock: Clock, trustLocks = true): Evidence {
       if (worker.lock_path !== null && worker.boot_id === bootId()) rmSync(worker.lock_path, { force: true });
     },
   };
+}
+
+/** True when the process that registered itself so is certainly over: its lock is free, its machine was started again, or its number is nobody's. */
+export function isOver(registered: WorkerRecord, clock: Clock): boolean {
+  const state = hostEvidence(clock).ownerState(registered, registered.id);
+  if (state !== "unknown" || registered.host !== hostName()) return state === "dead";
+  return registered.boot_id !== bootId() || processStart(registered.pid) === null;
 }
 
 function groupOf(p: ProcessRecord): { pid: number; startTime: string; bootId: string } {

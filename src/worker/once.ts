@@ -29,5 +29,5 @@ function ended(task: Task): PawlError {
   if (task.status === "review") return new PawlError("waiting", `Task ${task.id} waits for its verifier "${task.verifier}".`, { next: `pawl why ${task.id}`, details: { id: task.id } });
   const message = task.error?.message ?? task.status;
   const code = task.status === "cancelled" ? "cancelled" : task.error?.code === "deadline" ? "deadline" : "failed";
-  return new PawlError(code, message, { details: { id: task.id }, ...(task.error?.cause ? { cause: new Error(task.error.cause) } : {}) });
+  return new PawlError(code, message, { next: `pawl why ${task.id}`, details: { id: task.id }, ...(task.error?.cause ? { cause: new Error(task.error.cause) } : {}) });
 }

@@ -22,7 +22,7 @@ type Preset = {
   readonly install: string;
   /** The command; the prompt stands for `{prompt}`, and is on stdin when it is too long for a word. */
   words(onStdin: boolean, args: readonly string[]): readonly string[];
-  read(ended: CommandResult): Reading;
+  read(ended: CommandResult, args: readonly string[]): Reading;
 };
 
 /** A tool's answer, read: the text it gives, or why it failed. `limited`: it may not work now. */
@@ -68,9 +68,9 @@ export function presetExecutor(name: string, options: PresetOptions): Executor {
       const onStdin = Buffer.byteLength(prompt) > WORD_BYTES / 2;
       const command = { ...options, prompt: undefined, command: preset.words(onStdin, args) };
       // Such tools add what they find on stdin to the prompt, so there is nothing unless it is the prompt.
-      const extras = { prompt, stdin: onStdin ? prompt : "", details: (ended: CommandResult) => preset.read(ended).details };
+      const extras = { prompt, stdin: onStdin ? prompt : "", details: (ended: CommandResult) => preset.read(ended, args).details };
       const ended = await runCommand(command, task, attempt, "execute", extras);
-      return answerOf(preset.read(ended), ended, clock.now());
+      return answerOf(preset.read(ended, args), ended, clock.now());
     },
   };
 }
@@ -107,9 +107,9 @@ const HOPELESS = new Set([400, 401, 403, 404]);
  * `claude -p --output-format json` prints one object of type "result" (with --verbose a list that ends with it). An API
  * error has is_error and api_error_status there; its subtype still says "success", and the exit code may be 0.
  */
-function readClaude(ended: CommandResult): Reading {
+function readClaude(ended: CommandResult, args: readonly string[]): Reading {
   const answer = claudeAnswer(ended.stdout);
-  if (answer === null) return readPlain(ended);
+  if (answer === null) return readPlain(ended, args.some((arg) => arg.startsWith("--output-format")));
   const text = wellFormed(typeof answer["result"] === "string" ? answer["result"] : "");
   const details = claudeDetails(answer);
   const status = answer["api_error_status"];
@@ -124,12 +124,14 @@ function readClaude(ended: CommandResult): Reading {
 }
 
 /** No JSON: it died early, or its arguments asked for text. Only a limit is read from words. */
-function readPlain(ended: CommandResult): Reading {
+function readPlain(ended: CommandResult, asked: boolean): Reading {
   for (const text of [ended.stdout.trim(), ended.stderr.trim()]) {
     const limit = readLimit(text, 0, { alone: ended.exitCode === 0 });
     if (limit !== null) return { text: null, error: limit.message, limited: true, details: {} };
   }
-  return { text: null, details: {} };
+  if (asked || ended.exitCode !== 0 || !ended.complete) return { text: null, details: {} };
+  // A login page or a broken installation ends with 0 as well; its words are no result.
+  return { text: null, error: `claude printed no JSON answer, but: ${ended.stdout.trim().slice(0, 200) || "nothing"}`, details: {} };
 }
 
 type Fields = { readonly [name: string]: unknown };

@@ -2,7 +2,7 @@
 // claiming; it is woken by a freed slot, a change of the state and a timer to the next instant something falls due, and
 // never polls faster than it must. Invariant: a task runs here only while its lease is confirmed.
 import type { Clock } from "../base/clock.ts";
-import { messageOf, PawlError } from "../base/errors.ts";
+import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { anyDue, claimDue, type Lane } from "../core/claim.ts";
@@ -12,10 +12,12 @@ import type { Task } from "../core/records.ts";
 import type { Backoff } from "../core/retry.ts";
 import { stateIdOf } from "../core/identity.ts";
 import { nextInstant, sweep, type Evidence } from "../core/sweep.ts";
-import { heartbeat, release } from "../core/task.ts";
+import { release } from "../core/task.ts";
 import { settleIfThere } from "../core/tasks.ts";
+import { moved } from "../store/store.ts";
 import { Stopped, Work, type Hooks, type Shop } from "./attempt.ts";
 import type { Executor, Verifier } from "./executor.ts";
+import { Lease } from "./lease.ts";
 import { appear, hostEvidence, type Presence } from "./liveness.ts";
 
 export type WorkerOptions = Hooks & {
@@ -32,6 +34,8 @@ export type WorkerOptions = Hooks & {
   /** Stop claiming after so many tasks have been started. */
   readonly maxTasks?: number;
   readonly leaseMs?: number;
+  /** Claims nothing before this moment (ms): another process met a usage limit. */
+  readonly pausedUntil?: number;
   readonly backoff?: Backoff;
   /** A name for people; the id is random per start. */
   readonly label?: string;
@@ -50,6 +54,8 @@ const LOOK_MS = 10;
 /** The least time between two sweeps at claims. */
 const SWEEP_MS = 100;
 
+type Waiter = { readonly resolve: () => void; readonly reject: (error: unknown) => void };
+
 export class Worker {
   readonly id: string;
   readonly #home: WorkerHome;
@@ -62,7 +68,7 @@ export class Worker {
   readonly #concurrency: number;
   #started = 0;
   #starved = false;
-  #pauseUntil = 0;
+  #pauseUntil: number;
   #sweptAt = -Infinity;
   #lookedAt = -Infinity;
   #stopping = false;
@@ -72,17 +78,19 @@ export class Worker {
   #cancelTimer: (() => void) | null = null;
   #cancelBeat: (() => void) | null = null;
   #unwatch: (() => void) | null = null;
-  #idleWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
-  #settleWaiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+  #idleWaiters: Waiter[] = [];
+  #settleWaiters: Waiter[] = [];
   #failWaiters: ((error: unknown) => void)[] = [];
   #failure: unknown = null;
   readonly #ready: Promise<void>;
+  #left: Promise<void> | null = null;
 
   constructor(home: WorkerHome, options: WorkerOptions) {
     const concurrency = options.concurrency ?? 1;
     if (!Number.isInteger(concurrency) || concurrency < 1) throw new PawlError("usage", `concurrency must be a whole number of at least 1, not ${concurrency}.`);
     this.#home = home;
     this.#options = options;
+    this.#pauseUntil = options.pausedUntil ?? 0;
     this.#concurrency = concurrency;
     this.#leaseMs = options.leaseMs ?? LIMITS.leaseMs;
     this.#presence = appear(home.lockFolder, options.label, home.clock, home.random);
@@ -97,12 +105,11 @@ export class Worker {
       backoff: options.backoff ?? {},
       hooks: options,
       notice: options.notice ?? (() => undefined),
-      onUsageLimit: (resumeAt, message) => this.#pause(resumeAt, message),
+      onUsageLimit: (resumeAt) => void (this.#pauseUntil = Math.max(this.#pauseUntil, resumeAt)),
     };
     this.#ready = this.#begin();
-    // Whoever asks (idle, failed) is told; nobody need ask.
+    // Whoever asks (idle, failed, nextEvent) is told; nobody need ask.
     this.#ready.catch(() => undefined);
-    this.#ready.catch(() => undefined); // told to whoever asks: idle, failed, nextEvent
   }
 
   /** Rejects when the state can no longer be used; never resolves. */
@@ -136,7 +143,7 @@ export class Worker {
     await this.#ready.catch(() => undefined);
     await this.#pumping;
     while (this.#active.size > 0) await Promise.all([...this.#active.values()].map((work) => work.over));
-    await this.#leave();
+    await (this.#left ??= this.#leave());
   }
 
   /** Ends what runs: its code is aborted, its commands are ended, its tasks go back to pending with no attempt counted. */
@@ -161,7 +168,8 @@ export class Worker {
       if (!result.ok && "error" in result) throw result.error;
       this.#shop = { ...this.#shop, stateId: await stateIdOf(this.#home.committer, this.#home.random) };
       await sweep(this.#home.committer, this.#evidence, this.id, true);
-      this.#unwatch = this.#home.committer.store.watch(() => this.#wake());
+      const watches = [this.#home.committer.store.watch(() => this.#wake()), this.#home.committer.onAdd(() => this.#expect())];
+      this.#unwatch = () => watches.forEach((end) => end());
       this.#beat();
       this.#wake();
     } catch (error) {
@@ -177,9 +185,11 @@ export class Worker {
     for (const waiter of this.#idleWaiters.splice(0)) waiter.reject(error);
   }
 
-  #pause(resumeAt: number, message: string): void {
-    this.#pauseUntil = Math.max(this.#pauseUntil, resumeAt);
-    this.#shop.notice(message);
+  /** A task is on its way into the state: the claim goes with it, without a look for something to claim before. */
+  #expect(): void {
+    if (!this.#mayClaim()) return;
+    this.#starved = false;
+    this.#wake();
   }
 
   /** Runs the pump, once more when it is running already. */
@@ -206,7 +216,18 @@ export class Worker {
     await Promise.resolve();
     // Only those who asked before this look at the state may be told what it found.
     const asked = this.#idleWaiters.splice(0);
+    await this.#look(asked).catch((error: unknown) => {
+      for (const waiter of asked) waiter.reject(error);
+      throw error;
+    });
+  }
+
+  async #look(asked: readonly Waiter[]): Promise<void> {
     const { clock, committer } = this.#home;
+    // The task that met a usage limit is due again in its old place, before those behind it.
+    const resumed = this.#pauseUntil > 0 && clock.now() >= this.#pauseUntil;
+    if (resumed) await sweep(committer, this.#evidence, this.id, false);
+    if (resumed) this.#pauseUntil = 0;
     let empty = !this.#mayClaim();
     while (this.#mayClaim()) {
       const room = Math.min(this.#concurrency - this.#active.size, (this.#options.maxTasks ?? Infinity) - this.#started);
@@ -218,6 +239,7 @@ export class Worker {
     // After the claim: what has just been added must not wait for a look at the whole state.
     if (clock.monotonic() - this.#sweptAt >= SWEEP_MS) {
       this.#sweptAt = clock.monotonic();
+      await this.#refuseMoved();
       if ((await sweep(committer, this.#evidence, this.id, false)) > 0) {
         empty = false;
         this.#again = true;
@@ -264,7 +286,7 @@ export class Worker {
       return;
     }
     this.#started++;
-    const work = new Work(this.#shop, task, (w) => this.#revalidate(w));
+    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), (w) => this.#revalidate(w));
     if (this.#aborted) work.abort(this.#aborted); // the claim was on its way when the worker was told to end
     this.#active.set(task.id, work);
     work.over = work.done
@@ -276,7 +298,7 @@ export class Worker {
       });
   }
 
-  #tellIdle(asked = this.#idleWaiters.splice(0)): void {
+  #tellIdle(asked: readonly Waiter[] = this.#idleWaiters.splice(0)): void {
     for (const waiter of asked) this.#failure ? waiter.reject(this.#failure) : waiter.resolve();
     for (const waiter of this.#settleWaiters.splice(0)) waiter.resolve();
   }
@@ -290,6 +312,13 @@ export class Worker {
     await settleIfThere(committer, task, this.id, async (current, now) =>
       current.fence === fence && current.worker === this.id ? release(current, { actor: this.id, now, fence }, "its lease was not confirmed in time") : null,
     );
+  }
+
+  /** A worker with nothing to do writes nothing, and would never learn that the state is going elsewhere. */
+  async #refuseMoved(): Promise<void> {
+    const { store } = this.#home.committer;
+    const seal = await store.sealed();
+    if (seal) throw moved(store.location, seal);
   }
 
   /** Tells the running tasks that were cancelled, reset, removed or taken away: not only at the next heartbeat. */
@@ -335,39 +364,22 @@ export class Worker {
   }
 
   async #renew(work: Work): Promise<void> {
-    const { clock, committer } = this.#home;
-    // Unconfirmed although it was asked: the store is out of reach. Unconfirmed before asking: a clock jumped, or the laptop slept.
-    if (work.unanswered && this.#unconfirmed(work)) work.abort(new PawlError("lease_lost", `The lease of task ${work.task.id} could not be renewed in time.`, { details: { id: work.task.id } }));
-    const sent = { monotonic: clock.monotonic(), wall: clock.now() };
-    work.unanswered = true;
-    const result = await committer.commit(heartbeat(this.#held(work), this.#leaseMs, committer.store.clock.now()));
-    if (result.ok) work.confirmed = sent;
-    if (result.ok || "conflict" in result) work.unanswered = false;
-    if (!result.ok && "conflict" in result && this.#active.get(work.task.id) === work) work.abort(leaseLost(work.task.id, result.conflict.record));
-  }
-
-  #held(work: Work): { id: number; fence: number; worker: string } {
-    return { id: work.task.id, fence: work.task.fence, worker: this.id };
-  }
-
-  /** Two thirds of the lease have passed since the store last confirmed it, by either clock: a suspended laptop stops only one. */
-  #unconfirmed(work: Work): boolean {
-    const { clock } = this.#home;
-    const passed = Math.max(clock.monotonic() - work.confirmed.monotonic, clock.now() - work.confirmed.wall);
-    return passed >= (this.#leaseMs * 2) / 3;
+    const { id } = work.task;
+    // Late although it was asked: the store is out of reach. Late before asking: a clock jumped, or the laptop slept.
+    if (work.lease.unanswered && work.lease.late) work.abort(new PawlError("lease_lost", `The lease of task ${id} could not be renewed in time.`, { details: { id } }));
+    await work.lease.renew().catch((error: unknown) => {
+      // A task that has ended here meanwhile has no lease to renew.
+      if (isPawlError(error, "lease_lost") && this.#active.get(id) === work) work.abort(error);
+      else throw error;
+    });
   }
 
   /** Before an effect: null when the lease is fresh, else a renewal that throws when it is lost. */
   #revalidate(work: Work): Promise<void> | null {
-    if (!this.#unconfirmed(work)) return null;
-    const { clock, committer } = this.#home;
-    const sent = { monotonic: clock.monotonic(), wall: clock.now() };
-    return committer.commit(heartbeat(this.#held(work), this.#leaseMs, committer.store.clock.now())).then((result) => {
-      if (result.ok) return void (work.confirmed = sent);
-      if ("error" in result) throw result.error;
-      const lost = leaseLost(work.task.id, result.conflict.record);
-      work.abort(lost);
-      throw lost;
+    if (!work.lease.late) return null;
+    return work.lease.renew().catch((error: unknown) => {
+      if (isPawlError(error, "lease_lost")) work.abort(error);
+      throw error;
     });
   }
 

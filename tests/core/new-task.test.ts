@@ -139,3 +139,21 @@ test("the list that was handed in may be changed afterwards", async (t) => {
   input.n.push(3);
   assert.deepEqual(((await state.tasks.get(1)).input as { n: number[] }).n.length < 3, true);
 });
+
+test("what is no task at all is refused in a sentence, and every refusal says what next", async (t) => {
+  const { state } = await simulate(t);
+  for (const [given, said] of [[null, "not null"], [undefined, "not a undefined"], ["text", "not a string"], [[], "not a list"]] as const) {
+    await assert.rejects(state.tasks.add(given as never), (error) => isPawlError(error, "usage") && error.message.includes(said) && error.next.includes("description"));
+  }
+  for (const fields of [{ description: "" }, { description: "x", priority: 1.5 }, { description: "x", max_attempts: 0 }]) {
+    await assert.rejects(state.tasks.add(fields), (error) => isPawlError(error, "usage") && error.next.length > 5);
+  }
+});
+
+test("unknown fields come back from add and get; known ones that are not a caller's do not", async (t) => {
+  const { state } = await simulate(t);
+  const added = await state.tasks.add({ description: "x", nope: { a: [1] }, attempts: 7, fence: 9 } as NewTask);
+  assert.deepEqual([(added as unknown as { nope: unknown }).nope, added.attempts, added.fence], [{ a: [1] }, 0, 0]);
+  assert.deepEqual(await state.tasks.get(added.id), added);
+  await assert.rejects(state.tasks.add({ description: "y", nope: NaN } as unknown as NewTask), (error) => isPawlError(error, "value_refused"));
+});

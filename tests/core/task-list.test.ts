@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { isPawlError } from "../../src/base/errors.ts";
 import { LIMITS } from "../../src/base/limits.ts";
-import { applyVars, decodeText, itemKey, LIST_FORMATS, listEntries, MAX_ENTRIES, parseTaskList, type ListEntry, type ListFormat } from "../../src/core/task-list.ts";
+import { applyVars, decodeText, itemKey, LIST_FORMATS, listEntries, parseTaskList, type ListEntry, type ListFormat } from "../../src/core/task-list.ts";
 
 /** Entries without what every entry has, and with the line only where it is asked for. */
 function brief(entries: readonly ListEntry[]): object[] {
@@ -74,7 +74,7 @@ const bad: [string, ListFormat, string, number, RegExp][] = [
   ["half a surrogate", "text", "a\n\ud800", 2, /surrogate/],
   ["a line that is too long", "text", `a\n${"x".repeat(LIMITS.textBytes + 1)}`, 2, /longer than 1048576 bytes/],
   ["a line whose bytes are too many", "markdown", `- [ ] ${"ü".repeat(LIMITS.textBytes / 2)}`, 1, /longer than 1048576 bytes/],
-  ["a JSON line that is cut", "jsonl", '"a"\n{"description":', 2, /not JSON: Unexpected end/],
+  ["a JSON line that is cut", "jsonl", '"a"\n{"description":', 2, /not JSON: the end of the file stands where a value should/],
   ["a JSON line with more", "jsonl", '"a" "b"', 1, /not JSON/],
   ["a number as a task", "jsonl", '"a"\n7', 2, /not 7/],
   ["an array as a task", "jsonl", '["a"]', 1, /not \["a"\]/],
@@ -108,10 +108,10 @@ const bad: [string, ListFormat, string, number, RegExp][] = [
   ["fields that fit into no input", "jsonl", '{"description":"a","n":1,"input":"x"}', 1, /so n cannot be added/],
   ["a key used twice", "jsonl", '{"description":"a","key":"k"}\n\n{"description":"b","id":"k"}', 3, /"k" is already used in line 1/],
   ["JSON that is cut", "json", '["a",\n"b"', 2, /not JSON/],
-  ["JSON with a bare word", "json", '["a",\n{"b":"]",\n"c": yes}]', 3, /not JSON: Unexpected token 'y'/],
-  ["JSON with a comma too many", "json", '["a",\n"b",\n]', 3, /not JSON/],
+  ["JSON with a bare word", "json", '["a",\n{"b":"]",\n"c": yes}]', 3, /not JSON: yes is not JSON \(column 6\)/],
+  ["JSON with a comma too many", "json", '["a",\n"b",\n]', 2, /not JSON/],
   ["JSON with a comment", "json", '[\n// note\n"a"]', 2, /not JSON/],
-  ["JSON with a broken word", "json", '{"tasks":[\ntru\n]}', 2, /Unexpected token '\\n'/],
+  ["JSON with a broken word", "json", '{"tasks":[\ntru\n]}', 2, /tru is not JSON/],
   ["JSON with no list", "json", '{"tasks":{"a":1}}', 1, /no list of tasks/],
   ["a JSON text", "json", '"a"', 1, /no list of tasks/],
   ["an entry deep in a state", "json", '{"a":[1,\n2],"tasks":[{"description":"a,[",\n"x":[1,2]},\n\n{"x":1}],"b":[\n3]}', 5, /what is to be done/],
@@ -145,7 +145,7 @@ test("a format nobody knows is refused, and stdin is called so", () => {
 });
 
 test("a list is at most a million tasks", () => {
-  assert.throws(() => parseTaskList("a\n".repeat(MAX_ENTRIES + 1), "text", "-"), /stdin:1000001: The list has more than 1000000 tasks/);
+  assert.throws(() => parseTaskList("a\n".repeat(LIMITS.listEntries + 1), "text", "-"), /stdin:1000001: The list has more than 1000000 tasks/);
 });
 
 test("lines are those of the file", () => {
@@ -153,7 +153,6 @@ test("lines are those of the file", () => {
   assert.deepEqual(lines("\r\na\r\n#\nb\rc", "text"), [2, 4, 5]);
   assert.deepEqual(lines('task\n"a\n\nb"\nc', "csv"), [2, 5]);
   assert.deepEqual(lines('{"x":["no",\n"no"],"tasks":\n[ "a", "b",\n\n {"description":\n"c","n":[1,\n2]}, "d\\"]" ]}', "json"), [3, 3, 5, 7]);
-  assert.deepEqual(lines('{"tasks":["a"],"tasks":[\n"b"]}', "json"), [2], "of two lists the last counts, as in JSON.parse");
 });
 
 test("an identity is the text and which of the equal ones it is, or the key", () => {
@@ -185,10 +184,10 @@ test("bytes are UTF-8 or refused with the line", () => {
 });
 
 test("variables are put in once, and a missing one is named with its line", () => {
-  assert.equal(applyVars("Hi {{name}}, {{ a.b-c }}!", { name: "$& {{x}}", "a.b-c": "" }, "x:1"), "Hi $& {{x}}, !");
-  assert.equal(applyVars("\\{{name}} {name} {{}} {{ 1 }}", {}, "x:1"), "{{name}} {name} {{}} {{ 1 }}");
+  assert.equal(applyVars("Hi {{name}}, {{ a.b-c }}!", { name: "$& {{x}}", "a.b-c": "" }, "x"), "Hi $& {{x}}, !");
+  assert.equal(applyVars("\\{{name}} {name} {{}} {{ 1 }}", {}, "x"), "{{name}} {name} {{}} {{ 1 }}");
   for (const name of ["missing", "constructor", "__proto__"]) {
-    assert.throws(() => applyVars(`a {{${name}}}`, { name: "x" }, "tasks.txt:7"), (error) => isPawlError(error, "usage") && error.message === `tasks.txt:7: {{${name}}} has no value.` && error.details?.["variable"] === name);
+    assert.throws(() => applyVars(`\n\na {{${name}}}`, { name: "x" }, "tasks.txt"), (error) => isPawlError(error, "usage") && error.message === `tasks.txt:3: {{${name}}} has no value.` && error.details?.["variable"] === name);
   }
 });
 

@@ -58,6 +58,9 @@ export const document = (place: Place) => JSON.parse(readFileSync(place.file, "u
 
 export type Call = { readonly name: keyof FileSystem; readonly path: string; readonly args: readonly unknown[] };
 
+/** The calls after which a disk is another one. */
+export const CHANGING: ReadonlySet<string> = new Set(["write", "fdatasync", "fsync", "ftruncate", "fchmod", "fchown", "rename", "link", "unlink", "mkdir", "fsyncDir"]);
+
 /** The real disk, with `before` called first for every call (`path` is that of the descriptor, too); it may throw. */
 export function watchedFs(before: (call: Call) => void): FileSystem {
   const paths = new Map<number, string>();

@@ -1,6 +1,6 @@
 // Locks: only one holder, freed by death and by nothing else, and evidence about a lock that never claims too much.
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync, readdirSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, readdirSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { manualClock, sleep, systemClock } from "../../src/base/clock.ts";
@@ -23,6 +23,14 @@ test("two handles in one process exclude each other, and the file is private and
   a.close();
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.deepEqual({ dev: statSync(path).dev, ino: statSync(path).ino }, a.identity);
+});
+
+test("the mode of a lock file that is there is left to whoever owns it", (t) => {
+  const path = join(placeFor(t).folder, "lock");
+  openLock(path).close();
+  chmodSync(path, 0o660);
+  openLock(path).close();
+  assert.equal(statSync(path).mode & 0o777, 0o660);
 });
 
 test("a lock and unlock write nothing", (t) => {

@@ -84,7 +84,7 @@ test("every setting is made and read back", async (t) => {
   const place = join(folder(t), "state.db");
   await open(t, place, {}, { readBack: (pragma, value) => (read.set(pragma, value), value) });
   const expected = {
-    busy_timeout: 0, journal_mode: "wal", synchronous: 2, foreign_keys: 1, trusted_schema: 0, cell_size_check: 1, mmap_size: 0, journal_size_limit: 67108864, wal_autocheckpoint: 1000, temp_store: 2,
+    busy_timeout: 0, journal_mode: "wal", synchronous: 2, foreign_keys: 1, trusted_schema: 0, cell_size_check: 1, mmap_size: 0, journal_size_limit: 67108864, wal_autocheckpoint: 4000, temp_store: 2,
     ...(process.platform === "darwin" ? { fullfsync: 1, checkpoint_fullfsync: 1 } : {}),
   };
   assert.deepEqual(Object.fromEntries(read), expected);

@@ -84,7 +84,7 @@ test("status: counts, unfinished batches with the command that goes on, decision
   await shown("task_complete", { id: "1" });
   const text = await shown("status");
   assert.match(text, /^State: :memory:\nProgress: 1\/2 completed \(50%\)\n○ 1 pending {2}✓ 1 completed\n\nbatch-20260101-000000: 1\/2 completed \(50%\)\n.*\n {2}next: pawl run --resume batch-20260101-000000\n$/);
-  assert.match(render("status", { ...(await state.status()), decisions: 1, workers: [{ id: "w", label: "w1", pid: 7, host: "h", started_at: "2026-01-01T00:00:00.000Z" }] }, PIPE), /1 decision waits for you: pawl inbox\n\nWorkers:\n {2}w1 \(pid 7 on h\) since 2026/);
+  assert.match(render("status", { ...(await state.status()), decisions: 1, workers: [{ id: "w", label: "w1", pid: 7, host: "h", started_at: "2026-01-01T00:00:00.000Z", dead: false }] }, PIPE), /1 decision waits for you: pawl inbox\n\nWorkers:\n {2}w1 \(pid 7 on h\) since 2026/);
 }));
 
 test("a decision: the question, exactly what it is about, what each answer does and how to give it", () => {

@@ -142,9 +142,12 @@ describe("output", () => {
     assert.ok(Buffer.byteLength(stderr!) <= LIMITS.outputBytes && Buffer.byteLength(stderr!) > LIMITS.outputBytes - 4);
   });
 
-  test("bytes that are no text are made text, and that is noted", async () => {
+  test("bytes that are no text are no result: they are refused, not mended; what is kept of them says that it was", async () => {
+    for (const bytes of ["a\\377b", "a\\000b"]) {
+      await assert.rejects(execute(sh(`printf '${bytes}'`)), (error) => isPawlError(error, "failed") && error.details?.["permanent"] === true && /3 bytes .* no UTF-8 text/.test(error.message) && /a file/.test(error.next!));
+    }
     const attempt = testAttempt();
-    assert.equal(await execute(sh("printf 'a\\377b\\000c\\n'; printf 'e\\376\\000' >&2"), {}, {}, attempt), "a\ufffdb\u2400c");
+    await assert.rejects(execute(sh("printf 'a\\377b\\000c\\n'; printf 'e\\376\\000' >&2"), {}, {}, attempt));
     assert.deepEqual(attempt.seen.outputs[0]!.details, { stdout_repaired: true });
     assert.equal(attempt.seen.outputs[0]!.stderr, "e\ufffd\u2400");
   });
@@ -183,14 +186,14 @@ describe("before a run", () => {
     ];
     for (const [promise, message] of cases) {
       const error = await failureOf(promise);
-      assert.ok(isPawlError(error, "no_executor") && error.next, String(error));
+      assert.ok(isPawlError(error, "usage") && error.next, String(error));
       assert.match(error.message, message);
     }
     await prepare("./runs");
     await prepare("runs", { env: { PATH: `:${process.env["PATH"]}` } });
     await prepare("{input.tool} x");
     assert.equal(await execute("./runs"), "ran");
-    assert.ok(isPawlError(await failureOf(execute("echo", { cwd: "/no/such/folder" })), "no_executor"));
+    assert.ok(isPawlError(await failureOf(execute("echo", { cwd: "/no/such/folder" })), "usage"));
   });
 
   test("a line that only a shell understands is refused, with the line that works", () => {

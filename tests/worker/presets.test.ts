@@ -78,14 +78,16 @@ describe("--with claude", () => {
     assert.equal((await answering([{ type: "system" }, answer] as object)).value, "R");
     const streamed = await answering(`{"type":"system"}\n${JSON.stringify(answer)}`);
     assert.deepEqual([streamed.value, streamed.details!["session_id"]], ["R", "s-3"]);
-    assert.equal((await answering("just text\n")).value, "just text");
+    assert.equal((await claude({ args: ["--output-format", "text"] }, {}, { CLAUDE_ANSWER: "just text" })).value, "just text");
+    for (const [printed, told] of [["Please log in.\n", "Please log in."], ["null", "null"], ["", "nothing"]] as const) {
+      assert.equal((await answering(printed)).error?.message, `claude printed no JSON answer, but: ${told}`, "exit code 0 makes it no result");
+    }
     assert.equal((await answering({ ...answer, result: "a\u0000b\ud800" })).value, "a\u2400b\ufffd");
-    assert.equal((await answering("null")).value, "null");
   });
 
   test("is not called at all when it is missing, and an unknown preset names the known ones", async () => {
     const missing = presetExecutor("claude", { cwd, env: { PATH: "/nowhere" } });
-    await assert.rejects(missing.prepare!(), (error: PawlError) => isPawlError(error, "no_executor") && /claude/.test(error.message) && /Install/.test(error.next!));
+    await assert.rejects(missing.prepare!(), (error: PawlError) => isPawlError(error, "usage") && /claude/.test(error.message) && /Install/.test(error.next!));
     await presetExecutor("claude", { cwd, env: { PATH } }).prepare!();
     for (const name of ["nope", "toString", "__proto__"]) assert.throws(() => presetExecutor(name, { cwd }), (error: PawlError) => isPawlError(error, "usage") && error.next!.includes("claude"));
   });

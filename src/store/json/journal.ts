@@ -7,9 +7,10 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { messageOf, PawlError } from "../../base/errors.ts";
 import { createFile, type FileSystem, readRange, removeQuietly, writeAll } from "../../base/fs.ts";
+import { newerFormat } from "../migrations.ts";
+import type { Counters, Seal } from "../store.ts";
 import type { Effect } from "../tables.ts";
 
-export const FORMAT = 1;
 /** The chain begins with it. */
 export const NO_HASH = "0".repeat(16);
 
@@ -23,7 +24,8 @@ export type ViewNote = { readonly revision: number; readonly hash: string; reado
 /** A checkpoint of everything up to line `n` is complete. */
 export type CheckpointNote = { readonly n: number; readonly file: string; readonly size: number; readonly hash: string };
 
-export type Body = { readonly ops: readonly Effect[] } | { readonly segment: SegmentNote } | { readonly view: ViewNote } | { readonly checkpoint: CheckpointNote };
+/** `edit`: with these writes the hand edit with that hash is dealt with. */
+export type Body = { readonly ops: readonly Effect[]; readonly edit?: string } | { readonly segment: SegmentNote } | { readonly view: ViewNote } | { readonly checkpoint: CheckpointNote } | { readonly seal: Seal | null } | { readonly counters: Counters };
 export type Line = { readonly n: number; readonly prev: string; readonly at: string } & Body;
 
 /** How reading ended. "torn": bytes from `end` on are no line and no line follows. "reload": what was read before is gone. */
@@ -86,15 +88,19 @@ export class Journal {
   readonly #writer = new LineWriter();
   #fd: number;
   #next: string;
+  readonly #known: number;
   #state = "";
+  #format: number;
   #position: Position;
 
-  /** Opens the segment of `position`, which names a place already verified. */
-  constructor(fs: FileSystem, dir: string, position: Position, writable: boolean) {
+  /** Opens the segment of `position`, which names a place already verified, of this format; headers up to format `known` are read. */
+  constructor(fs: FileSystem, dir: string, position: Position, writable: boolean, formats: { readonly now: number; readonly known: number }) {
     this.dir = dir;
     this.#fs = fs;
     this.#writable = writable;
     this.#position = position;
+    this.#format = formats.now;
+    this.#known = formats.known;
     this.#fd = this.#openSegment(position.segment);
     this.#next = join(dir, segmentName(position.segment + 1));
   }
@@ -129,6 +135,8 @@ export class Journal {
       if (tail.is !== "end" || !header) return tail.is === "torn" && header ? this.#damaged(tail.end, "a line is damaged") : tail;
       if (this.#position.end < limit) return this.#damaged(this.#position.end, "lines are missing");
       if (!header.segment.superseded && this.#fs.fstat(this.#fd).size > limit) return this.#damaged(limit, "there are bytes behind its end");
+      // Whoever made it may have been killed before its name was durable.
+      if (this.#writable) this.#fs.fsyncDir(this.dir);
       this.#follow();
     }
   }
@@ -221,7 +229,8 @@ export class Journal {
   }
 
   #checkHeader(header: SegmentNote): void {
-    if (header.format > FORMAT) throw newerFormat(this.file, header.format);
+    if (header.format > this.#known) throw newerFormat(this.file, header.format, this.#known);
+    this.#format = header.format;
     this.#state = header.state;
   }
 
@@ -276,6 +285,8 @@ export class Journal {
       this.#fs.fdatasync(this.#fd);
       this.#position = { segment, start: end, end: end + bytes.length, n: n + 1, hash };
     } catch (error) {
+      // Readers would go on seeing the line, and continue a chain that the disk may not have.
+      this.#takeBack();
       throw new PawlError("commit_unknown", `The disk failed while flushing ${this.file} (${messageOf(cause)}), and a new file failed too (${messageOf(error)}). The last change may or may not have been kept.`, {
         next: "Check the disk, then open the state again: it shows whether the change was kept.",
         cause,
@@ -285,38 +296,57 @@ export class Journal {
 
   #startSegment(at: string, superseded: boolean): void {
     const { segment, end } = this.#position;
-    const note: SegmentNote = { format: FORMAT, number: segment + 1, state: this.#state, after: end, ...(superseded ? { superseded: true } : {}) };
-    createSegment(this.#fs, this.dir, note, this.#writer.write(this.#bodyText(this.#position, at, `"segment":${JSON.stringify(note)}`)).bytes);
+    const note: SegmentNote = { format: this.#format, number: segment + 1, state: this.#state, after: end, ...(superseded ? { superseded: true } : {}) };
+    createSegment(this.#fs, this.dir, note, linesOf(this.#position, at, [{ segment: note }]));
+  }
+
+  /** Starts the next segment in a newer format, with what brings the state to it; it is read as any other's. */
+  upgrade(at: string, format: number, bodies: readonly Body[]): void {
+    const { segment, end } = this.#position;
+    const note: SegmentNote = { format, number: segment + 1, state: this.#state, after: end };
+    createSegment(this.#fs, this.dir, note, linesOf(this.#position, at, [{ segment: note }, ...bodies]));
   }
 }
 
-/** Puts a new segment in place with its header, whole and durable before anything is appended to it. */
-export function createSegment(fs: FileSystem, dir: string, note: SegmentNote, header: Buffer): void {
+/** Puts a new segment in place with its first lines, whole and durable before anything is appended to it. */
+export function createSegment(fs: FileSystem, dir: string, note: SegmentNote, lines: Iterable<Buffer>): void {
   const path = join(dir, segmentName(note.number));
   const temp = `${path}.tmp`;
   // Under the lock, so a file of that name is left over from a process that was killed here.
   removeQuietly(fs, temp);
-  createFile(fs, temp, [header], 0o600);
+  createFile(fs, temp, lines, 0o600);
   fs.rename(temp, path);
   fs.fsyncDir(dir);
 }
 
-/** The first segment of a new state. */
-export function createJournal(fs: FileSystem, dir: string, state: string, at: string): void {
-  const note: SegmentNote = { format: FORMAT, number: 1, state, after: 0 };
-  const body = `{"n":1,"prev":"${NO_HASH}","at":"${at}","segment":${JSON.stringify(note)}}`;
-  createSegment(fs, dir, note, new LineWriter().write(body).bytes);
+/** The first segment of a new state, with what it begins with: all of it is there at once, or no state is. */
+export function createJournal(fs: FileSystem, dir: string, made: { readonly id: string; readonly at: string; readonly format: number }, bodies: readonly Body[]): void {
+  const note: SegmentNote = { format: made.format, number: 1, state: made.id, after: 0 };
+  createSegment(fs, dir, note, linesOf({ n: 0, hash: NO_HASH }, made.at, [{ segment: note }, ...bodies]));
+}
+
+/** Writes in one line of a journal that begins with many. */
+const SLICE = 500;
+
+/** Many writes as lines of a size that is read without a pause. */
+export const inSlices = (ops: readonly Effect[]): Body[] => Array.from({ length: Math.ceil(ops.length / SLICE) }, (_, i) => ({ ops: ops.slice(i * SLICE, (i + 1) * SLICE) }));
+
+/** Lines that continue `from`. Each is in the one buffer of the writer, until the next is asked for. */
+function* linesOf(from: Pick<Position, "n" | "hash">, at: string, bodies: readonly Body[]): Iterable<Buffer> {
+  const writer = new LineWriter();
+  let prev = from.hash;
+  for (const [i, body] of bodies.entries()) {
+    const { bytes, hash } = writer.write(`{"n":${from.n + 1 + i},"prev":"${prev}","at":"${at}",${JSON.stringify(body).slice(1)}`);
+    prev = hash;
+    yield bytes;
+  }
 }
 
 export function damage(file: string, offset: number, why: string): PawlError {
   return new PawlError("corrupt", `The journal is damaged at ${file}:${offset}: ${why}. Nothing was changed.`, {
     next: "Run `pawl doctor` to see what is readable; `pawl doctor --repair` restores the last good state after making a backup.",
-    details: { file, offset },
+    details: { file, offset, why },
   });
-}
-
-export function newerFormat(file: string, format: number): PawlError {
-  return new PawlError("unsupported", `${file} has format ${format}; this version of Pawl reads up to ${FORMAT}. Nothing was touched.`, { next: "Update Pawl." });
 }
 
 function gone(file: string): PawlError {

@@ -1,12 +1,14 @@
 // Opening and repairing: where the files are, what may be opened at all, and what is done about a torn tail.
 // Invariant: only bytes that cannot be an acknowledged change are ever cut, and never before a copy was kept; whatever
 // else does not verify is refused with file and offset and left as it is. Readers repair nothing.
-import { basename, dirname, join, resolve } from "node:path";
-import { messageOf, PawlError } from "../../base/errors.ts";
-import { createFile, type FileSystem, readWhole, removeQuietly } from "../../base/fs.ts";
+import { basename, dirname, join } from "node:path";
+import { PawlError } from "../../base/errors.ts";
+import { createFile, type FileSystem, readWhole, removeQuietly, stateFile } from "../../base/fs.ts";
+import type { Json } from "../../base/json.ts";
+import { formatOf, newerFormat } from "../migrations.ts";
 import type { Model } from "../store.ts";
-import { checkpointsIn, emptyReplica, loadCheckpoint, rememberView, type Replica } from "./checkpoint.ts";
-import { createJournal, FORMAT, Journal, type Line, newerFormat, NO_HASH, segmentName, segmentsIn } from "./journal.ts";
+import { checkpointsIn, emptyReplica, loadCheckpoint, rememberHash, rememberView, type Replica } from "./checkpoint.ts";
+import { Journal, type Line, NO_HASH, segmentName, segmentsIn } from "./journal.ts";
 
 export type Places = {
   readonly file: string;
@@ -25,12 +27,7 @@ const ABANDONED_MS = 600_000;
 
 /** Where a state lives; a symbolic link is followed once, here. Refuses what cannot be a state file. */
 export function placesOf(fs: FileSystem, path: string): Places {
-  let file = resolve(path);
-  if (fs.lstat(file)?.isSymbolicLink()) file = followLink(fs, file);
-  const stat = fs.lstat(file);
-  if (stat && !stat.isFile()) {
-    throw new PawlError("usage", `${path} is ${stat.isDirectory() ? "a directory" : "not a regular file"}, so it cannot be a state.`, { next: "Name a file, such as state.json." });
-  }
+  const file = stateFile(fs, path);
   const dir = `${file}.pawl`;
   const inside = (name: string) => join(dir, name);
   return {
@@ -39,48 +36,50 @@ export function placesOf(fs: FileSystem, path: string): Places {
   };
 }
 
-function followLink(fs: FileSystem, file: string): string {
-  try {
-    return fs.realpath(file);
-  } catch (error) {
-    throw new PawlError("usage", `${file} is a symbolic link that leads nowhere: ${messageOf(error)}.`, { next: "Remove the link or create what it names.", cause: error });
-  }
-}
-
 export const hasJournal = (fs: FileSystem, places: Places): boolean => (segmentsIn(fs, places.journal)?.length ?? 0) > 0;
 
-/** Without a journal there must be nothing: a file that is not ours is not touched, and one that is ours has lost its truth. */
-export function refuseStranger(fs: FileSystem, places: Places): void {
+/**
+ * For a place without a journal: the bytes of a file that is none of ours, null when there is nothing. A file (or checkpoint)
+ * that is ours has lost its truth and is refused.
+ */
+export function strangerAt(fs: FileSystem, places: Places, model: Model): Buffer | null {
   const bytes = readWhole(fs, places.file);
   const lost = (what: string) => new PawlError("corrupt", `${what}, but its journal ${places.journal} is missing: what is in it cannot be trusted to be all. Nothing was touched.`, {
     next: `Put ${basename(places.dir)} back from a backup, or move both away to begin anew.`,
   });
   if (bytes) {
     const header = headerOf(bytes);
-    if (!header) {
-      throw new PawlError("unsupported", `${places.file} is not a Pawl state: it has no "pawl" header. Nothing was touched.`, { next: "Name another path for the state, or move the file away." });
-    }
-    if (header.format > FORMAT) throw newerFormat(places.file, header.format);
-    throw lost(`${places.file} is a Pawl state`);
+    if (header && header.format > formatOf(model)) throw newerFormat(places.file, header.format, formatOf(model));
+    if (header) throw lost(`${places.file} is a Pawl state`);
   }
   if ((fs.readdir(places.checkpoint) ?? []).some((name) => name.endsWith(".jsonl"))) throw lost(`${places.dir} holds checkpoints`);
+  return bytes;
 }
 
 /** The header of a view; null when the bytes are no view at all. */
 export function headerOf(bytes: Buffer): { readonly format: number; readonly revision: number } | null {
   try {
-    const header = (JSON.parse(bytes.toString("utf8")) as { pawl?: { format?: unknown; revision?: unknown } } | null)?.pawl;
-    return typeof header?.format === "number" ? { format: header.format, revision: Number(header.revision) || 0 } : null;
+    const header = headerIn(JSON.parse(bytes.toString("utf8")) as Json);
+    return header && typeof header.format === "number" ? { format: header.format, revision: header.revision ?? 0 } : null;
   } catch {
     return null;
   }
+}
+
+/** The header of a document; null when it has none. A revision that is no number is null. */
+export function headerIn(document: Json): { readonly format: number | null; readonly revision: number | null } | null {
+  const header = document !== null && typeof document === "object" ? (document as { readonly pawl?: Json }).pawl : undefined;
+  if (header === undefined) return null;
+  const { format, revision } = (header ?? {}) as { readonly format?: Json; readonly revision?: Json };
+  return { format: typeof format === "number" ? format : null, revision: Number.isSafeInteger(revision) ? (revision as number) : null };
 }
 
 /** The folders of a state, durable before anything is put into them. */
 export function createFolders(fs: FileSystem, places: Places): void {
   const { dir, journal, checkpoint, prev, quarantine, workers } = places;
   const missing = [dir, journal, checkpoint, prev, quarantine, workers].filter((path) => !fs.lstat(path));
-  if (missing.length === 0) return;
+  // Whoever made them may have been killed before their names were durable; it makes the journal only afterwards.
+  if (missing.length === 0 && hasJournal(fs, places)) return;
   const parent = dirname(places.file);
   const parentIsNew = !fs.lstat(parent);
   for (const path of missing) fs.mkdir(path, 0o700);
@@ -100,17 +99,12 @@ export function refuseNetwork(fs: FileSystem, places: Places): void {
   });
 }
 
-/** Under the lock: makes the journal of a new state unless another process was first. */
-export function createState(fs: FileSystem, places: Places, state: string, at: string): void {
-  if (hasJournal(fs, places)) return;
-  refuseStranger(fs, places);
-  createJournal(fs, places.journal, state, at);
-}
-
-/** A journal and what it says, read up to the newest usable checkpoint; the rest comes by `Journal.read`. */
-export function startReading(fs: FileSystem, places: Places, model: Model, writable: boolean, notice: (line: string) => void): { journal: Journal; replica: Replica } {
+/** A journal and what it says, read up to the newest usable checkpoint; the rest comes by `Journal.read`. `upTo`: the checkpoint is of that line or before. */
+export function startReading(fs: FileSystem, places: Places, model: Model, writable: boolean, notice: (line: string) => void, upTo?: number): { journal: Journal; replica: Replica } {
   const segments = segmentsIn(fs, places.journal) ?? [];
-  const found = loadCheckpoint(fs, places.checkpoint, places.journal, model, notice);
+  // The last one may be of a process that was killed before its name was durable.
+  if (writable) fs.fsyncDir(places.journal);
+  const found = loadCheckpoint(fs, places.checkpoint, places.journal, model, notice, upTo);
   const position = found?.position ?? { segment: 1, start: 0, end: 0, n: 0, hash: NO_HASH };
   const last = segments.at(-1) ?? 0;
   for (let number = position.segment; number <= Math.max(last, position.segment); number++) {
@@ -118,7 +112,8 @@ export function startReading(fs: FileSystem, places: Places, model: Model, writa
       throw new PawlError("corrupt", `The journal segment ${join(places.journal, segmentName(number))} is missing. Nothing was changed.`, { next: "Put it back from a backup; `pawl doctor` says what is readable." });
     }
   }
-  return { journal: new Journal(fs, places.journal, position, writable), replica: found?.replica ?? emptyReplica(model) };
+  const replica = found?.replica ?? emptyReplica(model);
+  return { journal: new Journal(fs, places.journal, position, writable, { now: replica.format, known: formatOf(model) }), replica };
 }
 
 /** At open: a journal that ends before a checkpoint of it was made has lost acknowledged changes, whatever state that checkpoint is in. */
@@ -137,11 +132,18 @@ export function takeLine(replica: Replica, line: Line, bytes: number): void {
   if ("ops" in line) {
     for (const effect of line.ops) replica.tables.replay(effect);
     replica.revision = line.n;
+    if (line.edit !== undefined) rememberHash(replica, line.edit);
   } else if ("view" in line) {
     rememberView(replica, line.view);
+  } else if ("segment" in line) {
+    replica.format = line.segment.format;
   } else if ("checkpoint" in line) {
     replica.checkpoint = line.checkpoint;
     replica.tailBytes = 0;
+  } else if ("seal" in line) {
+    replica.seal = line.seal;
+  } else if ("counters" in line) {
+    replica.tables.raise(line.counters);
   }
 }
 

@@ -1,27 +1,24 @@
 // The view: state.json as people read it, some way behind the journal and exact when idle or closed.
 // Invariant: nothing a person put at its path is ever overwritten or lost. A view's hash is in the journal before the view
-// is in place; replacing moves the old file aside, looks at what was moved, and links the new one where nothing may be.
+// is in place; replacing looks at what is there, moves it aside, looks at what was moved, and links the new one where nothing
+// may be. What a person put there is for edits.ts to judge.
 import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
-import { type Clock, iso } from "../../base/clock.ts";
+import { iso } from "../../base/clock.ts";
 import { messageOf, PawlError } from "../../base/errors.ts";
-import { codeOf, createFileInSlices, type FileStat, type FileSystem, readWhole, removeQuietly, unlessMissing } from "../../base/fs.ts";
+import { codeOf, createFileInSlices, type FileSystem, readWhole, removeQuietly, unlessMissing } from "../../base/fs.ts";
 import type { Json } from "../../base/json.ts";
-import type { Model, OpenOptions } from "../store.ts";
+import type { OpenOptions, Rec, Shown } from "../store.ts";
 import type { Replica } from "./checkpoint.ts";
-import { FORMAT, hashOf, newerFormat, type ViewNote } from "./journal.ts";
+import { type Edits, type Found, isKnown, isNoted, shownOf } from "./edits.ts";
+import { EditWatch, type WatchHost } from "./edits-watch.ts";
+import { newerFormat } from "../migrations.ts";
+import { hashOf, type ViewNote } from "./journal.ts";
 import { headerOf, type Places } from "./recovery.ts";
 
 /** What the view needs of the store: its replica, a turn under the lock (caught up), and a line in the journal. */
-export type Host = {
-  readonly fs: FileSystem;
-  readonly places: Places;
-  readonly model: Model;
-  readonly clock: Clock;
+export type Host = WatchHost & {
   readonly random: OpenOptions["random"];
-  readonly notice: (line: string) => void;
-  replica(): Replica;
-  section<T>(fn: () => T): Promise<T>;
   note(view: ViewNote): void;
 };
 
@@ -40,6 +37,7 @@ const SLICE = 500;
 
 export class View {
   readonly #host: Host;
+  readonly #watch: EditWatch;
   #cancel: (() => void) | null = null;
   #writing: Promise<void> | null = null;
   #notBefore = 0;
@@ -49,11 +47,38 @@ export class View {
 
   constructor(host: Host) {
     this.#host = host;
+    this.#watch = new EditWatch(host, () => this.schedule());
+  }
+
+  get edits(): Edits {
+    return this.#watch.edits;
+  }
+
+  /** At open: takes in what was edited meanwhile and brings the file up to date. False when what stands there is not usable. */
+  async start(): Promise<boolean> {
+    if (!this.#host.model.view) return true;
+    await this.#watch.start();
+    await this.flush();
+    return !this.#watch.blocked;
+  }
+
+  /** Looks no more, and writes no more. */
+  stop(): void {
+    this.#closed = true;
+    this.#cancel?.();
+    this.#cancel = null;
+    this.#watch.stop();
+  }
+
+  /** Under the lock: looks once more at a file that was not usable. True when it is now. */
+  usable(): boolean {
+    this.#watch.look(true);
+    return !this.#watch.blocked;
   }
 
   /** Something was committed: a view follows soon, unless one is on its way. */
   schedule(): void {
-    if (this.#cancel || this.#writing || this.#closed || !this.#host.model.view) return;
+    if (this.#cancel || this.#writing || this.#closed || this.#watch.blocked || !this.#host.model.view) return;
     const wait = Math.max(BEHIND_MS, this.#notBefore - this.#host.clock.monotonic());
     this.#cancel = this.#host.clock.timer(wait, () => {
       this.#cancel = null;
@@ -67,15 +92,17 @@ export class View {
     this.#cancel?.();
     this.#cancel = null;
     await this.#writing;
-    for (let tries = 0; tries < 5 && !this.#exact(); tries++) if (!(await this.#write())) return;
+    for (let tries = 0; tries < 5 && !this.#exact(); tries++) if (!(await this.#write()) || this.#watch.blocked) return;
   }
 
   /** The last view; nothing is written after it. */
   async close(): Promise<void> {
+    if (this.#host.model.view && !this.#closed) {
+      // What cannot be looked at any more (the folder is gone, say) is looked at by whoever opens the state next.
+      await this.#watch.settled().catch(() => undefined);
+    }
     await this.flush();
-    this.#closed = true;
-    this.#cancel?.();
-    this.#cancel = null;
+    this.stop();
     await this.#writing;
   }
 
@@ -91,7 +118,8 @@ export class View {
     let spent = 0;
     const attempt = async (): Promise<boolean> => {
       try {
-        await replaceView(host, (ms) => (spent += ms));
+        // An edit that comes in between makes a view old before it is in place: then the next is made at once.
+        for (let tries = 0; tries < 5 && (await replaceView(host, this.#watch, (ms) => (spent += ms))) === "taken"; tries++);
         const start = host.clock.monotonic();
         this.#prune();
         spent += host.clock.monotonic() - start;
@@ -126,18 +154,19 @@ export class View {
     for (const [i, name] of names.entries()) {
       const age = now - parseInt(name, 10);
       if (age < PREV_MS && (bytes < PREV_BYTES || age < PREV_LEAST_MS)) continue;
-      judge(this.#host, join(places.prev, name), "ours: remove");
+      judge(this.#host, this.edits, join(places.prev, name), Number(name.split("-")[1]), "ours: remove");
       bytes -= sizes[i]!;
     }
   }
 }
 
 /** Builds the next view outside the lock, then puts it in place under it. */
-async function replaceView(host: Host, spend: (ms: number) => void): Promise<void> {
+async function replaceView(host: Host, watch: EditWatch, spend: (ms: number) => void): Promise<Found> {
   const { fs, places, clock, random } = host;
-  const { revision } = host.replica();
+  const { revision, tables } = host.replica();
   let began = clock.monotonic();
-  const document = documentOf(host.model, host.replica(), revision);
+  const shown = new Map<string, readonly Rec[]>();
+  const document = shownOf(host.model, (kind) => shown.set(kind, tables.all(kind)).get(kind)!, revision);
   const digest = createHash("sha256");
   function* pieces(): Iterable<Buffer> {
     for (const text of printed(document)) {
@@ -153,14 +182,17 @@ async function replaceView(host: Host, spend: (ms: number) => void): Promise<voi
   };
   const temp = join(places.dir, `view.${random.hex(8)}.tmp`);
   const old = fs.lstat(places.file);
-  const stat = await createFileInSlices(fs, temp, pieces(), old?.isFile() ? old.mode & 0o777 : 0o600, pause);
+  const stat = await createFileInSlices(fs, temp, pieces(), old?.isFile() ? old.mode & 0o777 : 0o600, pause, old);
   const note: ViewNote = { revision, hash: digest.digest("hex").slice(0, 16), size: stat.size, ino: stat.ino, mtime: stat.mtimeMs };
   spend(clock.monotonic() - began);
   try {
-    await host.section(() => {
+    return await host.section(() => {
       const start = clock.monotonic();
-      putInPlace(host, temp, note);
+      const found = watch.look();
+      if (found === "ours") putInPlace(host, watch, temp, note);
+      if (isNoted(fs.lstat(places.file), host.replica())) watch.edits.remember(revision, (kind) => shown.get(kind) ?? []);
       spend(clock.monotonic() - start);
+      return found;
     });
   } finally {
     removeQuietly(fs, temp);
@@ -168,18 +200,23 @@ async function replaceView(host: Host, spend: (ms: number) => void): Promise<voi
 }
 
 /** Under the lock and caught up. Each turn of the loop takes one file that somebody put there meanwhile out of the way. */
-function putInPlace(host: Host, temp: string, note: ViewNote): void {
+function putInPlace(host: Host, watch: EditWatch, temp: string, note: ViewNote): void {
   const { fs, places, clock, random } = host;
   const replica = host.replica();
   // Another process was faster with a newer view: mine would take people back in time.
   if (replica.view && replica.view.revision > note.revision) return;
   if (replica.view?.revision === note.revision && isNoted(fs.lstat(places.file), replica)) return;
+  const was = replica.view?.revision ?? null;
   host.note(note);
   for (let tries = 0; tries < 5; tries++) {
-    const aside = join(places.prev, `${clock.now()}-${note.revision}-${random.hex(4)}.json`);
+    const aside = join(places.prev, `${clock.now()}-${was ?? 0}-${random.hex(4)}.json`);
     const found = unlessMissing(() => (fs.rename(places.file, aside), true));
-    if (found) judge(host, aside, "ours: keep a while");
-    if (linkNew(fs, temp, places.file)) return;
+    if (found && judge(host, watch.edits, aside, was, "ours: keep a while") === "unreadable") {
+      // It may be half of a save: it goes back, and no view comes until it is clear what it is.
+      if (linkNew(fs, aside, places.file)) return void watch.look();
+    } else if (linkNew(fs, temp, places.file)) {
+      return found ? watch.movedAside(aside, was) : undefined;
+    }
   }
   throw new PawlError("busy", `${places.file} is being rewritten again and again by something else.`, { next: "Stop what writes it." });
 }
@@ -199,21 +236,24 @@ function linkNew(fs: FileSystem, temp: string, file: string): boolean {
 }
 
 /**
- * The one place that decides what becomes of a file found where a view belongs (it was moved to `aside` already): a view of
- * ours is kept a while or removed, anything else is a person's and goes to quarantine.
+ * The one place that decides what becomes of a file that was moved to `aside`: a view of ours is kept a while or removed, an
+ * edit (of the view `revision`, if it does not say) is taken in, anything else goes to quarantine; what does not parse only
+ * when it is old.
  */
-function judge(host: Host, aside: string, ours: "ours: keep a while" | "ours: remove"): void {
+function judge(host: Host, edits: Edits, aside: string, revision: number | null, ours: "ours: keep a while" | "ours: remove"): "settled" | "unreadable" {
   const { fs, places, clock } = host;
-  const replica = host.replica();
-  if (ours === "ours: keep a while" && isNoted(fs.lstat(aside), replica)) return;
-  if (isKnown(fs, aside, replica)) {
+  if (ours === "ours: keep a while" && isNoted(fs.lstat(aside), host.replica())) return "settled";
+  const found = edits.lookAside(aside, revision);
+  if (found === "unreadable" && ours === "ours: keep a while") return "unreadable";
+  if (found === "ours" || found === "taken") {
     if (ours === "ours: remove") removeQuietly(fs, aside);
-    return;
+    return "settled";
   }
   const kept = quarantineName(host, `edited-${iso(clock.now()).replaceAll(":", "")}`);
   if (unlessMissing(() => (fs.rename(aside, kept), true))) {
     host.notice(`${places.file} was changed by hand; Pawl cannot merge that, so the edited file is kept as ${kept} and the view was rebuilt.`);
   }
+  return "settled";
 }
 
 function quarantineName(host: Host, name: string): string {
@@ -224,26 +264,14 @@ function quarantineName(host: Host, name: string): string {
   }
 }
 
-/** By its stat, the view that was noted last. An edit that keeps inode, size and time to the millisecond shows when it is pruned. */
-function isNoted(stat: FileStat | null, replica: Replica): boolean {
-  const view = replica.view;
-  return stat !== null && view !== null && stat.ino === view.ino && stat.size === view.size && stat.mtimeMs === view.mtime && stat.isFile();
-}
-
-/** By its content, a view of ours. What is gone or is no file is none of ours. */
-function isKnown(fs: FileSystem, path: string, replica: Replica): boolean {
-  if (!fs.lstat(path)?.isFile()) return false;
-  const bytes = readWhole(fs, path);
-  return bytes !== null && replica.views.has(hashOf(bytes));
-}
-
 /** At open, under the lock and caught up: refuses a file that only a newer Pawl, or a longer journal, can have written. */
 export function refuseImpossibleView(fs: FileSystem, places: Places, replica: Replica, lastLine: number): void {
-  if (isNoted(fs.lstat(places.file), replica) || isKnown(fs, places.file, replica)) return;
+  if (isNoted(fs.lstat(places.file), replica)) return;
   const bytes = readWhole(fs, places.file);
+  if (bytes && isKnown(replica, hashOf(bytes))) return;
   const header = bytes && headerOf(bytes);
   if (!header) return;
-  if (header.format > FORMAT) throw newerFormat(places.file, header.format);
+  if (header.format > replica.format) throw newerFormat(places.file, header.format, replica.format);
   if (header.revision > lastLine) {
     throw new PawlError("corrupt", `${places.file} shows revision ${header.revision}, but the journal ends at ${lastLine}: changes are missing from ${basename(places.dir)}. Nothing was touched.`, {
       next: "Put the folder back from a backup; if the file is the one that is wrong, move it away and it is rebuilt.",
@@ -251,27 +279,31 @@ export function refuseImpossibleView(fs: FileSystem, places: Places, replica: Re
   }
 }
 
-function documentOf(model: Model, replica: Replica, revision: number): { readonly [key: string]: Json } {
-  const shown = model.view!((kind) => replica.tables.all(kind), revision) as { readonly [key: string]: Json };
-  const header = (shown["pawl"] ?? {}) as { readonly [key: string]: Json };
-  return { pawl: { ...header, format: FORMAT, revision }, ...Object.fromEntries(Object.entries(shown).filter(([key]) => key !== "pawl")) };
-}
-
 /** The text of `JSON.stringify(document, null, 2)` and a line end, in pieces that each take little time. */
-function* printed(document: { readonly [key: string]: Json }): Iterable<string> {
-  const indented = (value: Json, by: string) => JSON.stringify(value, null, 2).replaceAll("\n", `\n${by}`);
+function* printed(document: Shown): Iterable<string> {
   let separator = "{\n";
   for (const [key, value] of Object.entries(document)) {
     yield `${separator}  ${JSON.stringify(key)}: `;
     separator = ",\n";
-    if (!Array.isArray(value) || value.length === 0) {
-      yield indented(value, "  ");
-      continue;
-    }
-    for (let i = 0; i < value.length; i += SLICE) {
-      yield (i === 0 ? "[\n    " : ",\n    ") + value.slice(i, i + SLICE).map((item: Json) => indented(item, "    ")).join(",\n    ");
-    }
-    yield "\n  ]";
+    if (typeof value === "function") yield* printedList(value());
+    else if (Array.isArray(value)) yield* printedList(value);
+    else yield indented(value as Json, "  ");
   }
   yield separator === "{\n" ? "{}\n" : "\n}\n";
 }
+
+function* printedList(items: Iterable<Json>): Iterable<string> {
+  let texts: string[] = [];
+  let open = "[\n    ";
+  const piece = () => {
+    const text = open + texts.join(",\n    ");
+    open = ",\n    ";
+    texts = [];
+    return text;
+  };
+  for (const item of items) if (texts.push(indented(item, "    ")) === SLICE) yield piece();
+  if (texts.length > 0) yield piece();
+  yield open === "[\n    " ? "[]" : "\n  ]";
+}
+
+const indented = (value: Json, by: string): string => JSON.stringify(value, null, 2).replaceAll("\n", `\n${by}`);

@@ -1,0 +1,105 @@
+// A backup of a JSON state while others write to it. The journal only grows, so a verified beginning of it is the state as
+// it was at that moment: it is copied without the lock, opened, read whole and only then given its name.
+// Invariant: nothing that exists is overwritten, and what has the name of a backup was read back and is on the disk.
+import { rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { type Clock, iso } from "../../base/clock.ts";
+import { PawlError } from "../../base/errors.ts";
+import { createFile, type FileSystem, nodeFs, readRange, unlessMissing } from "../../base/fs.ts";
+import type { Model, OpenOptions } from "../store.ts";
+import { openJson } from "./json.ts";
+import { type Journal, segmentName, segmentsIn } from "./journal.ts";
+import { type Places, placesOf, startReading } from "./recovery.ts";
+
+export type BackupOptions = { readonly clock: Clock; readonly random: OpenOptions["random"] };
+
+/** Bytes read and written at once. */
+const CHUNK = 4 << 20;
+
+/** Copies the state at `path` to `to` (a path such as `backup.json`; its folder is `backup.json.pawl`). Throws `conflict`, `corrupt`, `storage`. */
+export async function backupJson(path: string, to: string, model: Model, options: BackupOptions): Promise<void> {
+  const fs = nodeFs;
+  const from = placesOf(fs, path);
+  const target = placesOf(fs, to);
+  refuseTaken(fs, target);
+  const folder = dirname(target.file);
+  fs.mkdir(folder, 0o700);
+  const temp = join(folder, `.${basename(target.file)}.${options.random.hex(8)}.tmp`);
+  try {
+    const built = placesOf(fs, join(temp, basename(target.file)));
+    const { n } = copyJournal(fs, from, built, model);
+    // Opened for writing once: that makes its view, and it must be there for a restore by copying.
+    const store = await openJson(built.file, model, { clock: options.clock, random: options.random });
+    await store.close();
+    verify(fs, built, model, n);
+    refuseTaken(fs, target);
+    fs.rename(built.dir, target.dir);
+    if (fs.lstat(built.file)) fs.rename(built.file, target.file);
+    fs.fsyncDir(folder);
+  } finally {
+    rmSync(temp, { recursive: true, force: true });
+  }
+}
+
+/** The name a backup gets when none is given: beside the state, with the time. */
+export function backupName(path: string, now: number): string {
+  const dot = path.lastIndexOf(".");
+  return `${path.slice(0, dot)}.backup-${iso(now).replaceAll(/[:.]/g, "-")}${path.slice(dot)}`;
+}
+
+export function refuseTaken(fs: FileSystem, target: { readonly file: string; readonly dir: string }): void {
+  const taken = [target.file, target.dir].find((path) => fs.lstat(path));
+  if (taken) throw new PawlError("conflict", `${taken} exists, and a backup overwrites nothing.`, { next: "Name another path." });
+}
+
+/** The journal up to its last whole line, with the checkpoints it has room for. */
+function copyJournal(fs: FileSystem, from: Places, to: Places, model: Model): { n: number } {
+  const { journal } = startReading(fs, from, model, false, () => undefined);
+  try {
+    readToEnd(journal);
+    const { segment, end, n } = journal.position;
+    for (const folder of [to.journal, to.checkpoint]) fs.mkdir(folder, 0o700);
+    for (const number of segmentsIn(fs, from.journal) ?? []) {
+      if (number <= segment) copyFile(fs, join(from.journal, segmentName(number)), join(to.journal, segmentName(number)), number === segment ? end : undefined);
+    }
+    for (const name of fs.readdir(from.checkpoint) ?? []) {
+      if (/^\d+\.jsonl$/.test(name) && parseInt(name, 10) <= n) unlessMissing(() => copyFile(fs, join(from.checkpoint, name), join(to.checkpoint, name)));
+    }
+    for (const folder of [to.journal, to.checkpoint, to.dir, dirname(to.dir)]) fs.fsyncDir(folder);
+    return { n };
+  } finally {
+    journal.close();
+  }
+}
+
+function readToEnd(journal: Journal): void {
+  const tail = journal.read(() => undefined);
+  if (tail.is === "damaged") throw tail.error;
+  if (tail.is === "reload") throw new PawlError("busy", "The journal changed under the backup.", { next: "Try again." });
+}
+
+function verify(fs: FileSystem, built: Places, model: Model, n: number): void {
+  const { journal } = startReading(fs, built, model, false, (line) => {
+    throw new PawlError("corrupt", `The backup does not read back: ${line}`, { next: "Check the disk, then try again." });
+  });
+  try {
+    readToEnd(journal);
+    if (journal.position.n < n) throw new PawlError("corrupt", `The backup ends at line ${journal.position.n} instead of ${n}.`, { next: "Check the disk, then try again." });
+  } finally {
+    journal.close();
+  }
+}
+
+/** The first `size` bytes of a file (all, unless told) in a new file, flushed. */
+export function copyFile(fs: FileSystem, from: string, to: string, size?: number): void {
+  const fd = fs.open(from, "read");
+  function* pieces(): Iterable<Buffer> {
+    const end = size ?? fs.fstat(fd).size;
+    for (let at = 0; at < end; at += CHUNK) yield readRange(fs, fd, at, Math.min(at + CHUNK, end));
+  }
+  try {
+    createFile(fs, to, pieces(), 0o600);
+  } finally {
+    fs.close(fd);
+  }
+}
