@@ -10,6 +10,8 @@ const CHUNK = 512;
 export class Ordered<T> {
   readonly #compare: (a: T, b: T) => number;
   readonly #chunks: T[][] = [];
+  /** Where the last change was: the next one is mostly beside it. */
+  #near = 0;
 
   constructor(compare: (a: T, b: T) => number) {
     this.#compare = compare;
@@ -69,6 +71,16 @@ export class Ordered<T> {
 
   /** The first chunk whose last item is not before `item`. */
   #chunkOf(item: T): number {
+    const chunks = this.#chunks;
+    const compare = this.#compare;
+    const near = chunks[this.#near];
+    if (near && compare(near[0]!, item) <= 0 && compare(near[near.length - 1]!, item) >= 0) return this.#near;
+    const found = this.#search(item);
+    this.#near = found;
+    return found;
+  }
+
+  #search(item: T): number {
     const chunks = this.#chunks;
     const compare = this.#compare;
     let low = 0;

@@ -44,8 +44,11 @@ type End = { readonly records: number; readonly hash: string };
 const MIN_TAIL_BYTES = 4 << 20;
 /** Records in one line of a checkpoint, and serialised without a pause. */
 const SLICE = 200;
-/** Hashes of earlier views that are remembered, to know an old view (restored by git, say) from an edit. */
-const VIEWS = 1_000;
+/**
+ * Hashes of earlier views and edits that are remembered, to know an old view (restored by git, say) from an edit: more than a
+ * busy minute makes, which is how long replaced files are kept.
+ */
+const VIEWS = 5_000;
 
 export function emptyReplica(model: Model): Replica {
   return { tables: new Tables(model), format: formatOf(model), revision: 0, view: null, views: new Set(), checkpoint: null, seal: null, tailBytes: 0 };

@@ -24,8 +24,8 @@ export type Host = WatchHost & {
 
 /** How far a small view may be behind. */
 const BEHIND_MS = 100;
-/** Of the time between two views at most a twentieth goes into writing one. */
-const SHARE = 19;
+/** Of the time between two views a thirtieth goes into writing one: with what it costs besides, no more than a twentieth is lost to it. */
+const SHARE = 29;
 /** After a failure (a full disk, say) the next try is not at once. */
 const RETRY_MS = 5_000;
 /** A replaced view is kept this long: an editor may still write into it. */
@@ -33,6 +33,8 @@ const PREV_MS = 60_000;
 const PREV_BYTES = 64 << 20;
 const PREV_LEAST_MS = 2_000;
 const PRUNE_EVERY_MS = 1_000;
+/** By so much a file's time may lag behind the clock. */
+const UNTOUCHED_MS = 1_000;
 const SLICE = 500;
 
 export class View {
@@ -121,7 +123,7 @@ export class View {
         // An edit that comes in between makes a view old before it is in place: then the next is made at once.
         for (let tries = 0; tries < 5 && (await replaceView(host, this.#watch, (ms) => (spent += ms))) === "taken"; tries++);
         const start = host.clock.monotonic();
-        this.#prune();
+        await this.#prune();
         spent += host.clock.monotonic() - start;
         this.#toldFailure = false;
         return true;
@@ -143,7 +145,7 @@ export class View {
   }
 
   /** Removes views that were moved aside long enough ago, unless somebody wrote into one meanwhile. */
-  #prune(): void {
+  async #prune(): Promise<void> {
     const { fs, places, clock } = this.#host;
     const now = clock.now();
     if (clock.monotonic() - this.#prunedAt < PRUNE_EVERY_MS) return;
@@ -151,12 +153,20 @@ export class View {
     const names = (fs.readdir(places.prev) ?? []).sort();
     const sizes = names.map((name) => fs.lstat(join(places.prev, name))?.size ?? 0);
     let bytes = sizes.reduce((sum, size) => sum + size, 0);
+    const written: string[] = [];
     for (const [i, name] of names.entries()) {
-      const age = now - parseInt(name, 10);
-      if (age < PREV_MS && (bytes < PREV_BYTES || age < PREV_LEAST_MS)) continue;
-      judge(this.#host, this.edits, join(places.prev, name), Number(name.split("-")[1]), "ours: remove");
+      const moved = parseInt(name, 10);
+      if (now - moved < PREV_MS && (bytes < PREV_BYTES || now - moved < PREV_LEAST_MS)) continue;
+      const path = join(places.prev, name);
+      // What was not touched since it was moved here has been judged then.
+      if ((fs.lstat(path)?.mtimeMs ?? 0) < moved - UNTOUCHED_MS) removeQuietly(fs, path);
+      else written.push(name);
       bytes -= sizes[i]!;
     }
+    if (written.length === 0) return;
+    await this.#host.section(() => {
+      for (const name of written) judge(this.#host, this.edits, join(places.prev, name), Number(name.split("-")[1]), "ours: remove");
+    });
   }
 }
 
