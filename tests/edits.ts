@@ -35,8 +35,9 @@ export async function editBesideWorker(options: { readonly edits: number; readon
   try {
     for (let i = 0; i < options.edits; i++) {
       const intent = await editor.edit(i);
-      // Some edits follow at once, as from a script; others when the one before is known to be dealt with.
-      if (editor.random.number() < 0.4) continue;
+      // Some edits follow at once, as from a script; others when the one before is known to be dealt with. What is wrong must
+      // be seen before the same person mends it.
+      if (editor.random.number() < 0.4 && intent.legal !== false) continue;
       const since = Date.now();
       while (!(await seen.has(intent)) && Date.now() - since < 20_000) await pause(5);
       slowest = Math.max(slowest, Date.now() - since);
@@ -155,7 +156,9 @@ class Editor {
       const wrong: Entry = this.#pick([{ status: "nonsense" }, { attempts: 99 }, { created_at: "2020-01-01T00:00:00.000Z" }, { depends_on: [id] }, { priority: "high" }, { depends_on: [999_999] }, { description: "" }, { fence: 7 }, { status: "review" }, { tags: "none" }]);
       const same = Object.entries(wrong).every(([field, value]) => JSON.stringify(entry[field]) === JSON.stringify(value));
       Object.assign(entry, wrong, marked(entry, mark));
-      return intent(same ? null : false);
+      // Where the file has numbers of its own, a task of that number is another, and no circle.
+      const ambiguous = wrong["depends_on"] !== undefined && tasks.some((task) => task["id"] !== undefined && task["created_at"] === undefined);
+      return intent(same || ambiguous ? null : false);
     }
     const depends_on = this.random.number() < 0.3 ? [id] : [];
     const queue = this.random.number() < 0.3 ? "later" : "default";

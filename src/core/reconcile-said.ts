@@ -20,7 +20,7 @@ export type Said = {
 };
 
 /** How many edits back a file without header may repeat what it added. */
-const HEADLESS_BACK = 50;
+const HEADLESS_BACK = 500;
 
 /**
  * Reads the records of earlier edits of the view `revision`; of a file without header, which may be of any view, also what

@@ -3,7 +3,7 @@
 // open a new state at once; columns and indexes are only added, so that an older process goes on beside a newer one.
 import { PawlError } from "../base/errors.ts";
 import { sha256, type Json } from "../base/json.ts";
-import { formatOf, newerFormat, olderFormat } from "./migrations.ts";
+import { formatOf, newerFormat } from "./migrations.ts";
 import { sqlState, type Answer, type Link, type Row, type Statement } from "./postgres-driver.ts";
 import { keyRecord, lists, statements } from "./postgres-records.ts";
 import * as sql from "./postgres-sql.ts";
@@ -60,7 +60,8 @@ function checkNotes(notes: ReadonlyMap<string, string>, model: Model, location: 
   const known = formatOf(model);
   if (!Number.isInteger(format)) throw new PawlError("corrupt", `${location} has a table "pawl" that says no format, so it is left as it is.`, { next: "Name another schema: ?schema=NAME", details: { location } });
   if (format > known) throw newerFormat(location, format, known);
-  if (format < known) throw olderFormat(location, format, known);
+  // There has been one format only; whoever makes a second writes the step for Postgres with it.
+  if (format < known) throw new PawlError("unsupported", `${location} has format ${format}, and this version of Pawl keeps format ${known}.`, { next: "Copy it into a file with the older Pawl, and from there with this one.", details: { format, known } });
   return true;
 }
 

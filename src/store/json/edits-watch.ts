@@ -26,6 +26,8 @@ export class EditWatch {
   /** Called when the view may be, or must be, written anew. */
   readonly #changed: () => void;
   #aside: Aside[] = [];
+  /** Views that were moved aside and judged in this life. One of a life that was cut short may never have been judged. */
+  readonly #judgedHere = new Set<string>();
   #blocked = false;
   #missingSince: number | null = null;
   #told = "";
@@ -86,10 +88,15 @@ export class EditWatch {
     return found;
   }
 
-  /** A view was moved away from the path: what is written into it from now on is an edit of `revision`. */
-  movedAside(path: string, revision: number | null): void {
-    const stat = this.#host.fs.lstat(path);
-    if (stat) this.#aside.push({ path, revision, stat, until: this.#host.clock.monotonic() + RECENT_MS });
+  /** A view was moved away from the path: what is written into it after `stat` is an edit of `revision`. */
+  movedAside(path: string, revision: number | null, stat: FileStat): void {
+    this.#aside.push({ path, revision, stat, until: this.#host.clock.monotonic() + RECENT_MS });
+    this.#judgedHere.add(path);
+  }
+
+  /** True once for a file that was judged when it was moved aside. */
+  wasJudged(path: string): boolean {
+    return this.#judgedHere.delete(path);
   }
 
   /** Under the lock: takes in what was written into views after they were moved away. */
@@ -108,10 +115,12 @@ export class EditWatch {
 
   #lookAtOpen(): void {
     const { fs, places } = this.#host;
-    for (const name of fs.readdir(places.prev) ?? []) {
+    const names = (fs.readdir(places.prev) ?? []).sort();
+    for (const name of names) {
       const [moved, revision] = name.split("-").map(Number);
       const stat = fs.lstat(join(places.prev, name));
-      if (stat && stat.mtimeMs >= moved!) this.edits.lookAside(join(places.prev, name), revision ?? null);
+      // The newest may have been moved by who was killed before it could look at it.
+      if (stat && (stat.mtimeMs >= moved! || name === names.at(-1))) this.edits.lookAside(join(places.prev, name), revision ?? null);
     }
   }
 

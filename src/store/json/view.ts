@@ -120,8 +120,10 @@ export class View {
     let spent = 0;
     const attempt = async (): Promise<boolean> => {
       try {
-        // An edit that comes in between makes a view old before it is in place: then the next is made at once.
-        for (let tries = 0; tries < 5 && (await replaceView(host, this.#watch, (ms) => (spent += ms))) === "taken"; tries++);
+        // An edit that comes in between makes a view old before it is in place: then the next is made at once. A script that
+        // goes on editing gets an old one in the end: what its file is made of must not stay behind for ever.
+        const late = (ms: number) => (spent += ms);
+        if ((await replaceView(host, this.#watch, late, false)) === "taken") await replaceView(host, this.#watch, late, true);
         const start = host.clock.monotonic();
         await this.#prune();
         spent += host.clock.monotonic() - start;
@@ -158,8 +160,8 @@ export class View {
       const moved = parseInt(name, 10);
       if (now - moved < PREV_MS && (bytes < PREV_BYTES || now - moved < PREV_LEAST_MS)) continue;
       const path = join(places.prev, name);
-      // What was not touched since it was moved here has been judged then.
-      if ((fs.lstat(path)?.mtimeMs ?? 0) < moved - UNTOUCHED_MS) removeQuietly(fs, path);
+      const judged = this.#watch.wasJudged(path);
+      if (judged && (fs.lstat(path)?.mtimeMs ?? 0) < moved - UNTOUCHED_MS) removeQuietly(fs, path);
       else written.push(name);
       bytes -= sizes[i]!;
     }
@@ -170,8 +172,8 @@ export class View {
   }
 }
 
-/** Builds the next view outside the lock, then puts it in place under it. */
-async function replaceView(host: Host, watch: EditWatch, spend: (ms: number) => void): Promise<Found> {
+/** Builds the next view outside the lock, then puts it in place under it; also when an edit came in meanwhile, if `anyway`. */
+async function replaceView(host: Host, watch: EditWatch, spend: (ms: number) => void, anyway: boolean): Promise<Found> {
   const { fs, places, clock, random } = host;
   const { revision, tables } = host.replica();
   let began = clock.monotonic();
@@ -199,7 +201,7 @@ async function replaceView(host: Host, watch: EditWatch, spend: (ms: number) => 
     return await host.section(() => {
       const start = clock.monotonic();
       const found = watch.look();
-      if (found === "ours") putInPlace(host, watch, temp, note);
+      if (found === "ours" || (found === "taken" && anyway)) putInPlace(host, watch, temp, note);
       if (isNoted(fs.lstat(places.file), host.replica())) watch.edits.remember(revision, (kind) => shown.get(kind) ?? []);
       spend(clock.monotonic() - start);
       return found;
@@ -221,11 +223,13 @@ function putInPlace(host: Host, watch: EditWatch, temp: string, note: ViewNote):
   for (let tries = 0; tries < 5; tries++) {
     const aside = join(places.prev, `${clock.now()}-${was ?? 0}-${random.hex(4)}.json`);
     const found = unlessMissing(() => (fs.rename(places.file, aside), true));
+    // As it is before it is read: what is written into it later shows.
+    const stat = found ? fs.lstat(aside) : null;
     if (found && judge(host, watch.edits, aside, was, "ours: keep a while") === "unreadable") {
       // It may be half of a save: it goes back, and no view comes until it is clear what it is.
       if (linkNew(fs, aside, places.file)) return void watch.look();
     } else if (linkNew(fs, temp, places.file)) {
-      return found ? watch.movedAside(aside, was) : undefined;
+      return stat ? watch.movedAside(aside, was, stat) : undefined;
     }
   }
   throw new PawlError("busy", `${places.file} is being rewritten again and again by something else.`, { next: "Stop what writes it." });
