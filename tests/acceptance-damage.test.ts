@@ -46,7 +46,8 @@ for (const [what, damage] of Object.entries(DAMAGES)) {
     assert.notEqual((await at.pawl(["doctor"])).code, 0);
     const settled = await at.pawl(["doctor", "--discard-edit"]);
     assert.equal(settled.code, 0, settled.stdout + settled.stderr);
-    assert.equal(copiesOf(at.folder, bad).length, 1, "the bad copy is kept");
+    assert.ok(copiesOf(at.folder, bad).length >= 1, "the bad copy is kept");
+    assert.equal((JSON.parse(readFileSync(at.state, "utf8")) as { tasks: unknown[] }).tasks.length, 3, "the view is back at once");
     assert.deepEqual(await at.tasks(), before);
     assert.equal((await at.pawl(["add", "y"])).code, 0);
     assert.equal((JSON.parse(readFileSync(at.state, "utf8")) as { tasks: unknown[] }).tasks.length, 4);

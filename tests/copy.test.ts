@@ -52,7 +52,7 @@ async function populate(path: string): Promise<void> {
 
 const hashAt = (path: string) => on(path, async (state) => (await contentHash(state.committer.store)).hash);
 
-test("JSON to SQLite and back: the same records, hash and ids; every chain verifies; work goes on", async (t) => {
+test("scenario 19, row 18: JSON to SQLite and back: the same records, hash and ids; every chain verifies; work goes on", async (t) => {
   const at = folderOf(t);
   await populate(at("a.json"));
   const hash = await hashAt(at("a.json"));

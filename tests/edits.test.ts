@@ -43,7 +43,7 @@ test("status tells of a refused edit and of a broken file, where they are and wh
   assert.equal(readFileSync(here.state, "utf8"), '{\n  "tasks": [,]\n}', "nothing wrote over it");
 });
 
-test("a run takes in what is edited while it goes", async (t) => {
+test("row 16: a run takes in what is edited while it goes", async (t) => {
   const here = place(t, "state.json");
   here.write("list.txt", "first\nsecond\nthird\n");
   const edit = here.write("edit.mjs", `import { readFileSync, writeFileSync } from "node:fs";

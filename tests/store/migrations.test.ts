@@ -91,7 +91,7 @@ for (const store of STORES) {
     assert.equal(statSync(backupOf(path, "format-1")).mode & 0o777, 0o600);
   });
 
-  test(`${store.name}: from the first format to the third in one opening`, async (t) => {
+  test(`scenario 14, ${store.name}: from the first format to the third in one opening, a backup of each, unknown fields kept`, async (t) => {
     const path = await older(t, store);
     const state = await store.open(path, three);
     assert.deepEqual(await state.list("note"), [{ ...A, status: 1 }, { ...B, status: 0 }]);

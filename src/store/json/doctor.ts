@@ -9,7 +9,7 @@ import { formatOf } from "../migrations.ts";
 import { diagnosePlace, diagnoseWorkers } from "../place.ts";
 import { checkpointsIn, emptyReplica, loadCheckpoint, readCheckpoint, type Replica } from "./checkpoint.ts";
 import { hashOf, Journal, NO_HASH, type Position, segmentName, segmentsIn } from "./journal.ts";
-import { isKnown } from "./edits.ts";
+import { isKnown, parseEdit, placeOf } from "./edits.ts";
 import { headerOf, type Places, placesOf, takeLine } from "./recovery.ts";
 
 /** The journal from some place on: how far it can be read, and what stops it there. */
@@ -152,21 +152,11 @@ function diagnoseView(fs: FileSystem, places: Places, { replica, position, stop 
     return [finding("journal_short", places.file, `It shows line ${header.revision}, but the journal ends at ${position.n}: acknowledged changes are missing.`, { next: "Put the folder back from a backup; or go on with what the journal has: pawl doctor --repair." })];
   }
   if (header && header.revision > position.n) return [];
-  const broken = notJson(bytes);
-  if (broken) return [finding("view_broken", places.file, `It was changed by hand and is not JSON: ${broken.why}.`, { line: broken.line, offset: broken.offset, next: "Mend the file; or settle it: pawl doctor --accept-edit, pawl doctor --discard-edit." })];
-  return [finding("view_edited", places.file, "It was changed by hand, and the change was not taken in yet.", { next: "The next command that writes takes it in." })];
-}
-
-function notJson(bytes: Buffer): { line: number; offset: number; why: string } | null {
-  const text = bytes.toString("utf8");
-  try {
-    JSON.parse(text.replace(/^\uFEFF/, ""));
-    return null;
-  } catch (error) {
-    const why = messageOf(error).replace(/\s+/g, " ");
-    const at = Number(/position (\d+)/.exec(why)?.[1] ?? text.length);
-    return { line: text.slice(0, at).split("\n").length, offset: Buffer.byteLength(text.slice(0, at)), why };
+  const parsed = parseEdit(bytes, places.file);
+  if (parsed instanceof PawlError) {
+    return [finding("view_broken", places.file, `It was changed by hand. ${parsed.message}`, { line: placeOf(parsed).line ?? 1, next: "Mend the file; or settle it: pawl doctor --accept-edit, pawl doctor --discard-edit." })];
   }
+  return [finding("view_edited", places.file, "It was changed by hand, and the change was not taken in yet.", { next: "The next command that writes takes it in." })];
 }
 
 /** Temporary files of this age belong to nobody any more. */

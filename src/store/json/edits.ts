@@ -80,7 +80,7 @@ export class Edits {
     if (!this.#host.model.reconcile) return "ours";
     // A state that moved elsewhere takes nothing any more; the file is for who finds it.
     if (replica.seal && replica.seal.only === undefined) return "stays";
-    const parsed = parse(bytes, places.file);
+    const parsed = parseEdit(bytes, places.file);
     if (parsed instanceof PawlError) {
       if (this.#unparsed?.hash !== hash) this.#unparsed = { hash, since: clock.monotonic() };
       if (clock.monotonic() - this.#unparsed.since < SETTLE_MS && clock.now() - stat.mtimeMs < SETTLE_MS) return "settling";
@@ -115,7 +115,7 @@ export class Edits {
     const hash = hashOf(bytes);
     if (isKnown(this.#host.replica(), hash, revision)) return "ours";
     if (!model.reconcile) return "foreign";
-    const parsed = parse(bytes, path);
+    const parsed = parseEdit(bytes, path);
     if (parsed instanceof PawlError || (headerIn(parsed.value)?.format ?? 0) > formatOf(model)) return "unreadable";
     this.#take(hash, bytes, parsed, { verdict: "merge", actor: null, revision });
     return "taken";
@@ -148,7 +148,7 @@ export class Edits {
   /** Keeps a copy of the file at the view's path; nothing of it is taken over. */
   discard(actor: string): void {
     const bytes = this.#unknown();
-    const parsed = parse(bytes, this.#host.places.file);
+    const parsed = parseEdit(bytes, this.#host.places.file);
     const place = parsed instanceof PawlError ? { ...placeOf(parsed), why: parsed.message } : { line: null, column: null, why: "discarded before it was taken in" };
     const value = parsed instanceof PawlError ? null : parsed.value;
     this.#take(hashOf(bytes), bytes, { value, repairs: [] }, { verdict: { discard: place }, actor });
@@ -196,6 +196,8 @@ export class Edits {
       if (!recorded.ok) throw "error" in recorded ? recorded.error : new PawlError("internal", "The record of a hand edit could not be written.");
       line = `${places.file} was edited by hand: ${end.line}.${end.keep ? ` The edited file is kept as ${join(places.quarantine, edit.copy)}.` : ""}`;
     });
+    // What stands there is dealt with, however it was found before.
+    this.#stuck = null;
     if (line !== null) this.#host.notice(line);
   }
 
@@ -260,7 +262,7 @@ export function outstanding({ fs, places, model, replica }: { fs: FileSystem; pl
   if (!model.reconcile || isNoted(fs.lstat(places.file), replica) || !fs.lstat(places.file)?.isFile()) return null;
   const bytes = readWhole(fs, places.file);
   if (bytes === null || isKnown(replica, hashOf(bytes))) return null;
-  const parsed = parse(bytes, places.file);
+  const parsed = parseEdit(bytes, places.file);
   const place = { path: places.file, hash: hashOf(bytes), revision: null, line: null, column: null, why: null };
   if (!(parsed instanceof PawlError)) return { ...place, broken: false, revision: headerIn(parsed.value)?.revision ?? null };
   return { ...place, broken: true, ...placeOf(parsed), why: parsed.message };
@@ -277,7 +279,8 @@ export function doorOf(places: Places, found: () => Outstanding | null, settle: 
   };
 }
 
-function parse(bytes: Buffer, name: string): Parsed | PawlError {
+/** What a person saved, or the error that says where it is not JSON. */
+export function parseEdit(bytes: Buffer, name: string): Parsed | PawlError {
   try {
     return { value: parseStrict(textOf(bytes, name), name).value, repairs: [] };
   } catch (error) {
@@ -286,7 +289,7 @@ function parse(bytes: Buffer, name: string): Parsed | PawlError {
   }
 }
 
-function placeOf(error: PawlError): { line: number | null; column: number | null } {
+export function placeOf(error: PawlError): { line: number | null; column: number | null } {
   const { line, column } = error.details ?? {};
   return { line: typeof line === "number" ? line : null, column: typeof column === "number" ? column : null };
 }
