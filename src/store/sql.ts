@@ -28,8 +28,14 @@ export const columnType = (type: FieldType): string => COLUMN_TYPES[type];
 /** All columns of a kind in the order of its declaration, `extra` last. */
 export const columnsOf = (kind: Kind): readonly string[] => [...Object.keys(kind.fields), EXTRA];
 
-/** The key is the table's integer rowid: the cheapest there is. Other keys make the table itself a tree in key order. */
+/** The key is the table's integer rowid: the cheapest there is. */
 export const isRowid = (kind: Kind): boolean => kind.key.length === 1 && kind.fields[kind.key[0]!] === "integer";
+
+/**
+ * A text key makes the table itself a tree in key order. Records with a key of several parts (steps, history) are appended as
+ * they come, their key in an index: as a tree, each flush of a hundred tasks wrote twice as many pages.
+ */
+const inKeyOrder = (kind: Kind): boolean => kind.key.length === 1 && !isRowid(kind);
 
 export function tableText(kind: Kind): string {
   const rowid = isRowid(kind);
@@ -37,7 +43,7 @@ export function tableText(kind: Kind): string {
   const columns = Object.entries(kind.fields).map(([field, type]) => `${quote(field)} ${COLUMN_TYPES[type]}${suffix(field)}`);
   columns.push(`${quote(EXTRA)} text`);
   if (!rowid) columns.push(`primary key (${list(kind.key)})`);
-  return `create table ${quote(kind.name)} (${columns.join(", ")}) strict${rowid ? "" : ", without rowid"}`;
+  return `create table ${quote(kind.name)} (${columns.join(", ")}) strict${inKeyOrder(kind) ? ", without rowid" : ""}`;
 }
 
 export const indexName = (kind: Kind, index: string): string => `${kind.name}_by_${index}`;

@@ -378,7 +378,7 @@ class SqliteStore implements Store {
   /** Moves when another connection commits; null when it cannot be read. */
   #dataVersion(): unknown {
     try {
-      return this.#with((session) => session?.db.value("pragma data_version") ?? null);
+      return this.#with((session) => session?.verbs.version.get()?.[0] ?? null);
     } catch {
       return null;
     }

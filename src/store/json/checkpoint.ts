@@ -66,9 +66,9 @@ export function rememberHash(replica: Replica, hash: string): void {
   if (replica.views.size > VIEWS) replica.views.delete(replica.views.values().next().value!);
 }
 
-/** True when the journal behind the last checkpoint is twice as long as it: the total cost stays linear and small beside the journal's own. */
+/** True when the journal behind the last checkpoint is three times as long as it: the total cost stays linear and small beside the journal's own. */
 export function checkpointDue(replica: Replica, leastBytes = MIN_TAIL_BYTES): boolean {
-  return replica.tailBytes > Math.max(leastBytes, 2 * (replica.checkpoint?.size ?? 0));
+  return replica.tailBytes > Math.max(leastBytes, 3 * (replica.checkpoint?.size ?? 0));
 }
 
 const fileOf = (n: number): string => `${String(n).padStart(12, "0")}.jsonl`;
