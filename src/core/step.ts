@@ -10,7 +10,7 @@
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { fingerprint, sha256, type Json } from "../base/json.ts";
-import type { Change, Fields, Guard, Put } from "../store/store.ts";
+import type { Change, Guard, Put } from "../store/store.ts";
 import type { Effect, Failure, Step, Task } from "./records.ts";
 
 /** Throw this from a step with `effect: "once"` when its effect certainly did not happen: it may then be tried again. */
@@ -153,11 +153,15 @@ export function startStep(task: Task, plan: StepPlan, start: number, now: number
 
 /** The outcome of a step, in one write. */
 export function endStep(task: Task, plan: StepPlan, start: number, startedAt: number, outcome: { output: Json } | { error: Failure }, now: number, settled: readonly Put[] = []): Change {
-  const end = "error" in outcome ? { status: "failed", error: outcome.error as unknown as Json } : { status: "completed", output: outcome.output };
-  return { guards: [fenceGuard(task)], puts: [{ kind: "step", record: { ...base(task, plan, start, startedAt), ...end, ended_at: iso(now) } }, ...settled] };
+  const record = base(task, plan, start, startedAt);
+  if ("error" in outcome) record["error"] = outcome.error as unknown as Json;
+  else record["output"] = outcome.output;
+  record["status"] = "error" in outcome ? "failed" : "completed";
+  record["ended_at"] = iso(now);
+  return { guards: [fenceGuard(task)], puts: [{ kind: "step", record }, ...settled] };
 }
 
-function base(task: Task, plan: StepPlan, start: number, startedAt: number): Fields {
+function base(task: Task, plan: StepPlan, start: number, startedAt: number): { [field: string]: Json } {
   const fields: { [field: string]: Json } = {
     task_id: task.id, round: task.round, key: plan.key, name: plan.name, effect: plan.effect, attempt: task.attempts, fence: task.fence, start, kept: plan.kept, started_at: iso(startedAt),
   };

@@ -93,7 +93,8 @@ export class Work {
       return await this.#settledByScript();
     } finally {
       for (const cancel of cancels) cancel();
-      await this.#hook("onEnd", () => this.#shop.hooks.onEnd?.(this.#task));
+      const { onEnd } = this.#shop.hooks;
+      if (onEnd) await this.#hook("onEnd", () => onEnd(this.#task));
     }
   }
 
@@ -119,11 +120,12 @@ export class Work {
   }
 
   async #execute(): Promise<void> {
-    await this.#hook("onStart", () => this.#shop.hooks.onStart?.(this.#task));
+    const { onStart } = this.#shop.hooks;
+    if (onStart) await this.#hook("onStart", () => onStart(this.#task));
     for (let again = false; ; again = true) {
-      if (this.#aborter.signal.aborted) return this.#failed(this.#aborter.signal.reason);
       // Gone on after an answer, this very ownership has recorded steps already.
       const execution = await Execution.open(this.#task, { ...this.#executionOptions(), always: again });
+      if (this.#aborter.signal.aborted) return this.#failed(this.#aborter.signal.reason);
       const ended = await this.#run(execution);
       execution.end();
       if ("waits" in ended) {
@@ -141,7 +143,12 @@ export class Work {
       (result) => ({ result }),
       (error: unknown) => ({ error }),
     );
-    const first = await Promise.race([running, execution.parked.then((waits) => ({ waits })), abortOf(signal)]);
+    // What Promise.race does, with a third of its promises: every task comes through here.
+    const first = await new Promise<Awaited<typeof running> | { waits: readonly Wait[] } | "aborted">((resolve) => {
+      void running.then(resolve);
+      void execution.parked.then((waits) => resolve({ waits }));
+      whenAborted(signal, () => resolve("aborted"));
+    });
     if (first !== "aborted") return signal.aborted && "error" in first ? { error: signal.reason as unknown } : first;
     execution.end();
     // A drain gives the code time to let go; code that ignores its signal is left behind, fenced off.
@@ -271,14 +278,11 @@ export class Work {
   }
 }
 
-function abortOf(signal: AbortSignal): Promise<"aborted"> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve("aborted");
-    signal.addEventListener("abort", () => resolve("aborted"), { once: true });
-  });
+function whenAborted(signal: AbortSignal, then: () => void): void {
+  if (signal.aborted) then();
+  else signal.addEventListener("abort", then, { once: true });
 }
 
-async function rejectOn(signal: AbortSignal): Promise<never> {
-  await abortOf(signal);
-  throw signal.reason;
+function rejectOn(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => whenAborted(signal, () => reject(signal.reason as Error)));
 }
