@@ -1,9 +1,8 @@
 // The measured processes of scale.ts: node scale-child.ts ROLE STATE [N]. Each prints its figures as one line of JSON.
 import { statSync } from "node:fs";
-import { openJson } from "../src/store/json/json.ts";
-import { MODEL, openState, State } from "../src/state.ts";
-import { systemClock } from "../src/base/clock.ts";
-import { systemRandom } from "../src/base/id.ts";
+import type { Profiler } from "node:inspector";
+import { Session } from "node:inspector/promises";
+import { openState, type State } from "../src/state.ts";
 import { figures, report, round } from "./floor.ts";
 
 const [, , role, location, n] = process.argv as [string, string, string, string, string];
@@ -40,6 +39,24 @@ async function add(state: State, count: number, fields: object): Promise<void> {
   for (let i = 0; i < count; i += CHUNK) await state.tasks.addAll(Array.from({ length: Math.min(CHUNK, count - i) }, (_, j) => ({ description: `task ${i + j}`, input: { n: i + j }, ...fields })));
 }
 
+/** The part of a profile's time in which a function of such a file was running or had called what was. */
+function shareOf(profile: Profiler.Profile, file: RegExp): number {
+  const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
+  const parents = new Map(profile.nodes.flatMap((node) => (node.children ?? []).map((child) => [child, node.id] as const)));
+  let inside = 0;
+  let all = 0;
+  profile.samples!.forEach((id, i) => {
+    const time = profile.timeDeltas![i]!;
+    all += time;
+    for (let at: number | undefined = id; at !== undefined; at = parents.get(at)) {
+      if (!file.test(nodes.get(at)!.callFrame.url)) continue;
+      inside += time;
+      break;
+    }
+  });
+  return inside / all;
+}
+
 const roles: { readonly [role: string]: () => Promise<void> } = {
   /** Fills a state with N finished tasks. */
   async finished() {
@@ -62,17 +79,20 @@ const roles: { readonly [role: string]: () => Promise<void> } = {
     report(await work(state, N));
     await state.close();
   },
-  /** The same load with a view and without: what the view takes, and how far it is behind. */
+  /** What the view takes of the time under load, by a sampled profile, and how far it is behind. */
   async view() {
-    const options = { clock: systemClock, random: systemRandom };
-    const { view, ...viewless } = MODEL;
-    const state = new State(await openJson(location, process.env["NO_VIEW"] ? viewless : { ...viewless, view: view! }, options), null, { ...options, actor: "bench" });
+    const state = await openState(location);
     await add(state, N, { priority: 1 });
     const lags: number[] = [];
-    const look = setInterval(() => lags.push(Date.now() - (statSync(location, { throwIfNoEntry: false })?.mtimeMs ?? Date.now())), 20);
+    const look = setInterval(() => lags.push(Date.now() - statSync(location).mtimeMs), 20);
+    const profiler = new Session();
+    profiler.connect();
+    await profiler.post("Profiler.enable");
+    await profiler.post("Profiler.start");
     const result = await work(state, N);
+    const { profile } = await profiler.post("Profiler.stop");
     clearInterval(look);
-    report({ ...result, lag_ms: round(Math.max(...lags), 0) });
+    report({ ...result, share: round(shareOf(profile, /\/store\/json\/view\.ts$/) * 100, 1), lag_ms: round(Math.max(...lags), 0) });
     await state.close();
   },
   /** Opens a state and counts. */
