@@ -70,6 +70,21 @@ export function figures(tasks: number, wall: bigint, cpu: NodeJS.CpuUsage): Figu
   return { tasks, tasks_s: Math.round(tasks / seconds), cpu_ms_task: round((used.user + used.system) / 1000 / tasks, 3), rss_mb: Math.round(process.memoryUsage.rss() / 1e6) };
 }
 
+/** Looks every 10 ms how late a timer is; the result, asked for at the end, is the worst in ms. */
+export function timerLateness(): () => number {
+  let latest = 0;
+  let expected = performance.now() + 10;
+  const timer = setInterval(() => {
+    const now = performance.now();
+    latest = Math.max(latest, now - expected);
+    expected = now + 10;
+  }, 10);
+  return () => {
+    clearInterval(timer);
+    return round(latest, 1);
+  };
+}
+
 export function round(value: number, digits: number): number {
   return Number(value.toFixed(digits));
 }

@@ -1,19 +1,13 @@
 // Pawl under the load of the floors: 16 producers, N tasks of five steps, C in flight; a timer every 10 ms tells how late the
 // event loop is at worst. Called by run.ts: node load.ts STATE TASKS IN_FLIGHT
 import { openState } from "../src/state.ts";
-import { figures, report, round } from "./floor.ts";
+import { figures, report, timerLateness } from "./floor.ts";
 
 const [, , location, tasks, inFlight] = process.argv as [string, string, string, string, string];
 const state = await openState(location);
 const wall = process.hrtime.bigint();
 const cpu = process.cpuUsage();
-let latest = 0;
-let expected = performance.now() + 10;
-const timer = setInterval(() => {
-  const now = performance.now();
-  latest = Math.max(latest, now - expected);
-  expected = now + 10;
-}, 10);
+const lateness = timerLateness();
 const worker = state.work({
   concurrency: Number(inFlight),
   execute: async (_, { step }) => {
@@ -28,8 +22,8 @@ const producer = async () => {
 await Promise.all(Array.from({ length: 16 }, producer));
 await worker.idle();
 const measured = figures(Number(tasks), wall, cpu);
-clearInterval(timer);
+const timer_late_ms = lateness();
 const counts = await state.tasks.count();
 if (counts.completed !== Number(tasks)) throw new Error(`only ${counts.completed} of ${tasks} tasks were completed`);
 await state.close();
-report({ ...measured, timer_late_ms: round(latest, 1) });
+report({ ...measured, timer_late_ms });

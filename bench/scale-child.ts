@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import type { Profiler } from "node:inspector";
 import { Session } from "node:inspector/promises";
 import { openState, type State } from "../src/state.ts";
-import { figures, report, round } from "./floor.ts";
+import { figures, report, round, timerLateness } from "./floor.ts";
 
 const [, , role, location, n] = process.argv as [string, string, string, string, string];
 const N = Number(n);
@@ -14,13 +14,7 @@ const megabytes = (bytes: number) => round(bytes / 1e6, 1);
 async function work(state: State, limit: number): Promise<object> {
   const wall = process.hrtime.bigint();
   const cpu = process.cpuUsage();
-  let latest = 0;
-  let expected = performance.now() + 10;
-  const timer = setInterval(() => {
-    const now = performance.now();
-    latest = Math.max(latest, now - expected);
-    expected = now + 10;
-  }, 10);
+  const lateness = timerLateness();
   const worker = state.work({
     concurrency: 100,
     maxTasks: limit,
@@ -31,8 +25,7 @@ async function work(state: State, limit: number): Promise<object> {
   });
   const started = (await state.tasks.count()).completed;
   while ((await state.tasks.count()).completed < started + limit) await worker.nextEvent();
-  clearInterval(timer);
-  return { ...figures(limit, wall, cpu), timer_late_ms: round(latest, 1) };
+  return { ...figures(limit, wall, cpu), timer_late_ms: lateness() };
 }
 
 async function add(state: State, count: number, fields: object): Promise<void> {

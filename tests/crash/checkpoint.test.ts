@@ -34,9 +34,9 @@ async function checkpointed(word = "a", seed = 1): Promise<Image> {
   await store.close();
   // The pieces come one after the other, so that each checkpoint is done before the next line.
   const more = await open(50);
-  await more.commit([{ puts: [{ kind: "item", key: 1, set: { done: true } }] }]);
+  await more.commit([{ puts: [{ kind: "item", key: 1, set: { done: true, data: "y".repeat(6_000) } }] }]);
   await more.close();
-  assert.ok(disk.fs.readdir(CHECKPOINTS)!.length >= 1);
+  assert.ok(disk.fs.readdir(CHECKPOINTS)!.length >= 2);
   return disk.image();
 }
 
