@@ -32,10 +32,11 @@ export const columnsOf = (kind: Kind): readonly string[] => [...Object.keys(kind
 export const isRowid = (kind: Kind): boolean => kind.key.length === 1 && kind.fields[kind.key[0]!] === "integer";
 
 /**
- * A text key makes the table itself a tree in key order. Records with a key of several parts (steps, history) are appended as
- * they come, their key in an index: as a tree, each flush of a hundred tasks wrote twice as many pages.
+ * The table itself is a tree in key order. Not where the key has several parts and nothing else is indexed (steps, history):
+ * those are appended as they come, their key in an index, for as trees each flush of a hundred tasks wrote twice as many
+ * pages. With other indexes it is, because only then do these end with the key, which every order ends with.
  */
-const inKeyOrder = (kind: Kind): boolean => kind.key.length === 1 && !isRowid(kind);
+const inKeyOrder = (kind: Kind): boolean => !isRowid(kind) && (kind.key.length === 1 || Object.keys(kind.indexes).length > 0);
 
 export function tableText(kind: Kind): string {
   const rowid = isRowid(kind);

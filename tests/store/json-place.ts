@@ -48,8 +48,11 @@ export const add = (title: string, data?: Rec[string]): Change => ({ puts: [{ ki
 export const setCounter = (id: string, n: number): Put => ({ kind: "counter", record: { id, n } });
 export const increment = (id: string): Change => ({ puts: [], additions: [{ kind: "counter", key: id, field: "n", n: 1 }] });
 
+/** Of all items, however many: a list gives at most 10,000 at once. */
 export async function titles(store: Store): Promise<unknown[]> {
-  return (await store.list("item")).map((record) => record["title"]);
+  const found: unknown[] = [];
+  for (let page = await store.list("item"); page.length > 0; page = await store.list("item", { after: page.at(-1)! })) for (const record of page) found.push(record["title"]);
+  return found;
 }
 
 export const segment = (place: Place, number: number): string => join(place.dir, "journal", `${String(number).padStart(6, "0")}.jsonl`);
