@@ -12,7 +12,8 @@ import { LIST_FORMATS, type ListFormat } from "./core/task-list.ts";
 import { parseToken, type Token } from "./core/token.ts";
 import { LIMITS } from "./base/limits.ts";
 import type { Health } from "./core/doctor.ts";
-import type { Here, State } from "./state.ts";
+import { editsOf } from "./core/edit.ts";
+import { noState, type Here, type State } from "./state.ts";
 
 export type Operation = {
   /** noun_verb: the name in MCP and HTTP. */
@@ -282,7 +283,7 @@ function exitOf(data: unknown): number {
 async function settleEdit(here: Here, id: string, how: "accept" | "discard"): Promise<string[]> {
   const state = await here.open();
   try {
-    const waiting = (await state.edits.list()).filter(({ status }) => ["new", "broken", "partly", "refused"].includes(status));
+    const waiting = await editsOf(state.committer, { unsettled: true });
     if (id === "" && waiting.length !== 1) {
       throw new PawlError(waiting.length === 0 ? "not_found" : "usage", waiting.length === 0 ? "No hand edit waits to be settled." : `${waiting.length} hand edits wait: ${waiting.map((edit) => edit.id).join(", ")}.`, {
         next: waiting.length === 0 ? "See what there is: pawl status." : `Name one: pawl doctor --${how}-edit ${waiting[0]!.id}`,
@@ -336,7 +337,5 @@ const places: Operation[] = [
     at: (here, input) => here.place(input.from).copyTo(input.to, { keepOpen: input["keep-open"] === true, force: input.force === true, ...(input.wait === undefined ? {} : { waitMs: input.wait }) }),
   }),
 ];
-
-const noState = (location: string): PawlError => new PawlError("not_found", `There is no state here (${location}).`, { next: "Name another: --state PATH, PAWL_STATE.", details: { state: location } });
 
 export const OPERATIONS: readonly Operation[] = [...writing, ...reading, ...deciding, ...batches, ...places];

@@ -22,7 +22,7 @@ import { importFile, type ImportedList, type ImportOptions } from "./worker/impo
 import { pastDead, sweep } from "./core/sweep.ts";
 import { explain, type Why } from "./core/why.ts";
 import { reconcile } from "./core/reconcile.ts";
-import { acceptEdit, discardEdit, editsOf, type ListedEdit } from "./core/edit.ts";
+import { acceptEdit, discardEdit, editsOf, type Edit } from "./core/edit.ts";
 import { statusOf, type StatusReport } from "./core/status.ts";
 import { listEntries } from "./core/task-list.ts";
 import { KINDS, STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition, type WorkerRecord } from "./core/records.ts";
@@ -172,7 +172,8 @@ export function placeAt(url: string, options: StateOptions = {}): Place {
   };
 }
 
-const noState = (location: string): PawlError => new PawlError("not_found", `There is no state here (${location}).`, { next: "Name another: --state PATH, PAWL_STATE.", details: { state: location } });
+/** Where a state was looked for and none is. */
+export const noState = (location: string): PawlError => new PawlError("not_found", `There is no state here (${location}).`, { next: "Name another: --state PATH, PAWL_STATE.", details: { state: location } });
 
 const isGone = (clock: Clock) => (by: Json): boolean => isOver(by as unknown as WorkerRecord, clock);
 
@@ -284,11 +285,11 @@ export class State {
   /** What people did to the state file by hand. Without such a file (SQLite, memory) there are none. */
   readonly edits = {
     /** Newest first; before them, as "file", one that is not taken in: edited this moment, or broken. */
-    list: (limit?: number): Promise<ListedEdit[]> => editsOf(this.committer, limit === undefined ? {} : { limit }),
+    list: (limit?: number): Promise<Edit[]> => editsOf(this.committer, limit === undefined ? {} : { limit }),
     /** Takes over what was refused, as far as a command can; a live worker loses its task. "file" is the one that is broken. */
-    accept: (id: string): Promise<ListedEdit> => acceptEdit(this.committer, id, this.actor),
+    accept: (id: string): Promise<Edit> => acceptEdit(this.committer, id, this.actor),
     /** Takes nothing of it over. Its copy is kept. */
-    discard: (id: string): Promise<ListedEdit> => discardEdit(this.committer, id, this.actor),
+    discard: (id: string): Promise<Edit> => discardEdit(this.committer, id, this.actor),
   };
 
   /** Every change of a task, oldest first. Works for removed tasks too. */

@@ -2,7 +2,7 @@
 // so a list can be imported again and again: planning compares lines with items by key and says only what is missing.
 // Invariants: importing twice, or after a crash in the middle, adds exactly the missing lines, each once; a line that
 // vanishes takes no task with it (its item is only marked); everything here is pure, whoever calls commits.
-import { iso } from "../base/clock.ts";
+import { iso, parseIso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -156,6 +156,12 @@ export function isBlocked(task: Task): boolean {
 /** True when nothing is left undone. Failed and cancelled are ends, not completions: such a batch is never all completed. */
 export function allCompleted(summary: Pick<BatchSummary, "total" | "completed">): boolean {
   return summary.completed === summary.total;
+}
+
+/** Until when a usage limit keeps it from being started, when one does. */
+export function pausedUntil(batch: Batch, now: number): string | null {
+  const { paused_until } = (batch.limits ?? {}) as { paused_until?: string };
+  return paused_until !== undefined && parseIso(paused_until) > now ? paused_until : null;
 }
 
 /* ---------- the context of the model that works on it ---------- */

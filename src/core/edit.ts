@@ -28,7 +28,7 @@ export type Edit = {
   readonly base_revision: number | null;
   /** The hash of the edited file. */
   readonly hash: string;
-  /** The copy of the edited file; null when nothing was refused. */
+  /** The copy of the edited file, null when nothing was refused: its name in the record, its path when listed; of one that is not taken in yet the state file itself. */
   readonly kept: string | null;
   /** How many tasks and batches were changed. */
   readonly changes: number;
@@ -45,13 +45,15 @@ export type Edit = {
   readonly settled_by: string | null;
 };
 
-/** An edit with the path of its copy; `kept` of one that is not taken in yet is the state file itself. */
-export type ListedEdit = Edit;
 /** The id of what stands at the view's path and is not taken in. */
 export const FILE = "file";
+/** What is shown of an edit that has no record. */
+const UNRECORDED = {
+  id: FILE, base_revision: null, kept: null, changes: 0, refusals: [], said: null, line: null, column: null, reason: null, repairs: null, settled_at: null, settled_by: null,
+} as const;
 
 /** Edits, newest first, at most `limit`; with `unsettled` only those that wait for a person. Before them what is not taken in yet. */
-export async function editsOf(committer: Committer, options: { readonly limit?: number; readonly unsettled?: boolean } = {}): Promise<ListedEdit[]> {
+export async function editsOf(committer: Committer, options: { readonly limit?: number; readonly unsettled?: boolean } = {}): Promise<Edit[]> {
   const { edits } = committer.store;
   if (!edits) return [];
   const waiting = await outstandingEdit(edits, iso(committer.store.clock.now()));
@@ -65,28 +67,22 @@ async function recordsOf({ store }: Committer, { limit = 100, unsettled }: { rea
   return (found.flat() as unknown as Edit[]).sort((a, b) => (a.at < b.at ? 1 : a.at > b.at ? -1 : 0)).slice(0, limit);
 }
 
-const listed = (edits: EditDoor, edit: Edit): ListedEdit => ({ ...edit, kept: edit.kept === null ? null : edits.pathOf(edit.kept) });
+const listed = (edits: EditDoor, edit: Edit): Edit => ({ ...edit, kept: edit.kept === null ? null : edits.pathOf(edit.kept) });
 
-async function outstandingEdit(edits: EditDoor, at: string): Promise<ListedEdit | null> {
+async function outstandingEdit(edits: EditDoor, at: string): Promise<Edit | null> {
   const found = await edits.outstanding();
   if (!found) return null;
   const { path, hash, revision, line, column, why, broken } = found;
-  return {
-    id: FILE, status: broken ? "broken" : "new", at, base_revision: revision, hash, kept: path, changes: 0, refusals: [], said: null, line, column, reason: why, repairs: null, settled_at: null, settled_by: null,
-  };
+  return { ...UNRECORDED, status: broken ? "broken" : "new", at, base_revision: revision, hash, kept: path, line, column, reason: why };
 }
 
 /**
  * Takes over what was refused of an edit, as far as a legal command does it: what changed since is overwritten, a live worker
  * is fenced off. What is impossible stays in its refusals. "file": takes in the file that is broken, if it can be mended.
  */
-export async function acceptEdit(committer: Committer, id: string, actor: string): Promise<ListedEdit> {
+export async function acceptEdit(committer: Committer, id: string, actor: string): Promise<Edit> {
   const edits = doorOf(committer);
-  if (id === FILE) {
-    const before = await edits.outstanding();
-    await edits.accept(actor);
-    return newest(committer, before?.hash ?? "");
-  }
+  if (id === FILE) return settleFile(committer, () => edits.accept(actor));
   const edit = await unsettled(committer, id);
   const force: Forced = { id, only: edit.refusals.map(({ at }) => at), changes: edit.changes };
   await edits.force({ copy: edit.kept!, hash: edit.hash, revision: edit.base_revision }, force as unknown as Json, actor);
@@ -94,13 +90,9 @@ export async function acceptEdit(committer: Committer, id: string, actor: string
 }
 
 /** Nothing of what was refused is taken over; the kept copy stays. */
-export async function discardEdit(committer: Committer, id: string, actor: string): Promise<ListedEdit> {
+export async function discardEdit(committer: Committer, id: string, actor: string): Promise<Edit> {
   const edits = doorOf(committer);
-  if (id === FILE) {
-    const before = await edits.outstanding();
-    await edits.discard(actor);
-    return newest(committer, before?.hash ?? "");
-  }
+  if (id === FILE) return settleFile(committer, () => edits.discard(actor));
   const edit = await unsettled(committer, id);
   const set = { status: "discarded", settled_at: iso(committer.store.clock.now()), settled_by: actor } as const;
   const change = { guards: [{ kind: "edit", key: id, is: { status: edit.status } }], puts: [{ kind: "edit", key: id, set }] };
@@ -108,15 +100,22 @@ export async function discardEdit(committer: Committer, id: string, actor: strin
   return listed(edits, { ...edit, ...set });
 }
 
+/** Settles the file at the view's path, which is no record before. */
+async function settleFile(committer: Committer, settle: () => Promise<void>): Promise<Edit> {
+  const before = await doorOf(committer).outstanding();
+  await settle();
+  return newest(committer, before?.hash ?? "");
+}
+
 /** A refused edit merged again by force: the record it is about, which of its places are wanted, and what was taken over before. */
 export type Forced = { readonly id: string; readonly only: readonly string[]; readonly changes: number };
 
 /** The record of the file that was settled this moment. One that said nothing new has none. */
-async function newest(committer: Committer, hash: string): Promise<ListedEdit> {
+async function newest(committer: Committer, hash: string): Promise<Edit> {
   const [edit] = (await recordsOf(committer, { limit: 1 })) as Edit[];
   if (edit?.hash === hash) return listed(doorOf(committer), edit);
   const at = iso(committer.store.clock.now());
-  return { id: FILE, status: "merged", at, base_revision: null, hash, kept: null, changes: 0, refusals: [], said: null, line: null, column: null, reason: null, repairs: null, settled_at: at, settled_by: null };
+  return { ...UNRECORDED, status: "merged", at, hash, settled_at: at };
 }
 
 function doorOf({ store }: Committer): EditDoor {

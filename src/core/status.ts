@@ -1,10 +1,9 @@
 // Where everything stands: counts, unfinished batches, what waits for a person, who works. Reads only.
-import { parseIso } from "../base/clock.ts";
-import { summarize, type BatchSummary } from "./batch.ts";
+import { pausedUntil, summarize, type BatchSummary } from "./batch.ts";
 import { listBatches, summaryOf } from "./batches.ts";
 import type { Committer } from "./committer.ts";
-import { editsOf, type ListedEdit } from "./edit.ts";
-import type { Batch, Status, WorkerRecord } from "./records.ts";
+import { editsOf, type Edit } from "./edit.ts";
+import type { Status, WorkerRecord } from "./records.ts";
 import type { Evidence } from "./sweep.ts";
 
 export type StatusReport = {
@@ -15,7 +14,7 @@ export type StatusReport = {
   /** How many decisions wait for a person. */
   readonly decisions: number;
   /** Hand edits of the state file that wait for a person: refused, broken, or not taken in yet. */
-  readonly edits: readonly ListedEdit[];
+  readonly edits: readonly Edit[];
   readonly workers: readonly { readonly id: string; readonly label: string; readonly pid: number; readonly host: string; readonly started_at: string; readonly dead: boolean }[];
 };
 
@@ -44,10 +43,4 @@ export async function statusOf(committer: Committer, location: string, ownerStat
     edits,
     workers: workers.map((worker) => ({ id: worker.id, label: worker.label, pid: worker.pid, host: worker.host, started_at: worker.started_at, dead: ownerState(worker, worker.id) === "dead" })),
   };
-}
-
-/** Until when a usage limit keeps it from being started, when one does. */
-function pausedUntil(batch: Batch, now: number): string | null {
-  const { paused_until } = (batch.limits ?? {}) as { paused_until?: string };
-  return paused_until !== undefined && parseIso(paused_until) > now ? paused_until : null;
 }

@@ -7,7 +7,7 @@ import type { Json } from "../base/json.ts";
 import type { BatchSummary } from "../core/batch.ts";
 import { progressLine } from "../core/progress.ts";
 import { STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "../core/records.ts";
-import type { ListedEdit } from "../core/edit.ts";
+import type { Edit } from "../core/edit.ts";
 import type { StatusReport } from "../core/status.ts";
 import type { Why } from "../core/why.ts";
 import { shellQuote } from "../core/words.ts";
@@ -181,7 +181,7 @@ function statusPage(report: StatusReport, page: Page): string {
 }
 
 /** A hand edit that waits for a person: what is wrong with it, where it is, what to do. */
-function editLines(edit: ListedEdit, page: Page): string[] {
+function editLines(edit: Edit, page: Page): string[] {
   if (edit.status === "new") return ["The state file was edited by hand; the next command that writes takes it in."];
   const settle = (id: string) => `  next: pawl doctor --accept-edit ${id}, or: pawl doctor --discard-edit ${id}`;
   if (edit.status === "broken") {

@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { iso, parseIso, systemClock } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import { planImport, summarizeTasks, type BatchSummary } from "../core/batch.ts";
+import { pausedUntil, planImport, summarizeTasks, type BatchSummary } from "../core/batch.ts";
 import { batchOf, getBatch, isUnfinished, itemsOf, listBatches, summaryOf, updateBatch } from "../core/batches.ts";
 import type { Lane } from "../core/claim.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
@@ -99,10 +99,10 @@ async function newestUnfinished(state: State): Promise<Batch | null> {
 }
 
 function limitsOf(flags: RunFlags, known: Batch | null, now: number): Limits {
-  const { paused_until, ...before } = (known?.limits ?? {}) as Limits;
+  const { paused_until: _, ...before } = (known?.limits ?? {}) as Limits;
   const vars = { ...before.vars, ...flags.limits.vars };
-  const paused = paused_until !== undefined && parseIso(paused_until) > now ? { paused_until } : {};
-  return { ...before, ...paused, ...flags.limits, ...(Object.keys(vars).length === 0 ? {} : { vars }) };
+  const paused = known && pausedUntil(known, now);
+  return { ...before, ...(paused ? { paused_until: paused } : {}), ...flags.limits, ...(Object.keys(vars).length === 0 ? {} : { vars }) };
 }
 
 function choose(shell: Shell, flags: RunFlags, known: Batch | null): Omit<Chosen, "limits"> {

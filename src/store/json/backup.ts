@@ -5,16 +5,13 @@ import { rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type Clock, iso } from "../../base/clock.ts";
 import { PawlError } from "../../base/errors.ts";
-import { createFile, type FileSystem, nodeFs, readRange, unlessMissing } from "../../base/fs.ts";
+import { copyFile, type FileSystem, nodeFs, unlessMissing } from "../../base/fs.ts";
 import type { Model, OpenOptions } from "../store.ts";
 import { openJson } from "./json.ts";
 import { type Journal, segmentName, segmentsIn } from "./journal.ts";
 import { type Places, placesOf, startReading } from "./recovery.ts";
 
 export type BackupOptions = { readonly clock: Clock; readonly random: OpenOptions["random"] };
-
-/** Bytes read and written at once. */
-const CHUNK = 4 << 20;
 
 /** Copies the state at `path` to `to` (a path such as `backup.json`; its folder is `backup.json.pawl`). Throws `conflict`, `corrupt`, `storage`. */
 export async function backupJson(path: string, to: string, model: Model, options: BackupOptions): Promise<void> {
@@ -87,19 +84,5 @@ function verify(fs: FileSystem, built: Places, model: Model, n: number): void {
     if (journal.position.n < n) throw new PawlError("corrupt", `The backup ends at line ${journal.position.n} instead of ${n}.`, { next: "Check the disk, then try again." });
   } finally {
     journal.close();
-  }
-}
-
-/** The first `size` bytes of a file (all, unless told) in a new file, flushed. */
-export function copyFile(fs: FileSystem, from: string, to: string, size?: number): void {
-  const fd = fs.open(from, "read");
-  function* pieces(): Iterable<Buffer> {
-    const end = size ?? fs.fstat(fd).size;
-    for (let at = 0; at < end; at += CHUNK) yield readRange(fs, fd, at, Math.min(at + CHUNK, end));
-  }
-  try {
-    createFile(fs, to, pieces(), 0o600);
-  } finally {
-    fs.close(fd);
   }
 }

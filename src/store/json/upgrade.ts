@@ -4,7 +4,7 @@
 import { basename, dirname, join } from "node:path";
 import { iso } from "../../base/clock.ts";
 import { PawlError } from "../../base/errors.ts";
-import { createFile, type FileSystem, readWhole } from "../../base/fs.ts";
+import { copyFile, type FileSystem, unlessMissing } from "../../base/fs.ts";
 import { sortedText } from "../../base/json.ts";
 import { asBefore, formatOf, kindAfter, migrated, modelOf, stepFrom } from "../migrations.ts";
 import type { Migration, Model } from "../store.ts";
@@ -60,10 +60,7 @@ function backUp({ fs, places, model, journal }: UpgradeHost, format: number): st
   for (const path of [copy.journal, copy.checkpoint]) fs.mkdir(path, 0o700);
   const names = (from: string) => (fs.readdir(from) ?? []).filter((name) => name.endsWith(".jsonl"));
   const files = [[places.journal, copy.journal], [places.checkpoint, copy.checkpoint]].flatMap(([from, to]) => names(from!).map((name) => [join(from!, name), join(to!, name)] as const));
-  for (const [from, to] of [...files, [places.file, copy.file] as const]) {
-    const bytes = readWhole(fs, from);
-    if (bytes) createFile(fs, to, [bytes], 0o600);
-  }
+  for (const [from, to] of [...files, [places.file, copy.file] as const]) unlessMissing(() => copyFile(fs, from, to));
   for (const path of [copy.journal, copy.checkpoint, copy.dir, folder, dirname(folder), places.dir]) fs.fsyncDir(path);
   const { hash, n } = journal().position;
   const found = endOf(fs, copy, modelOf(model, format));

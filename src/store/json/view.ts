@@ -157,17 +157,17 @@ export class View {
     if (clock.monotonic() - this.#prunedAt < PRUNE_EVERY_MS) return;
     this.#prunedAt = clock.monotonic();
     const names = (fs.readdir(places.prev) ?? []).sort();
-    const sizes = names.map((name) => fs.lstat(join(places.prev, name))?.size ?? 0);
-    let bytes = sizes.reduce((sum, size) => sum + size, 0);
+    const stats = names.map((name) => fs.lstat(join(places.prev, name)));
+    let bytes = stats.reduce((sum, stat) => sum + (stat?.size ?? 0), 0);
     const written: string[] = [];
     for (const [i, name] of names.entries()) {
       const moved = parseInt(name, 10);
       if (now - moved < PREV_MS && (bytes < PREV_BYTES || now - moved < PREV_LEAST_MS)) continue;
       const path = join(places.prev, name);
       const judged = this.#watch.wasJudged(path);
-      if (judged && (fs.lstat(path)?.mtimeMs ?? 0) < moved - UNTOUCHED_MS) removeQuietly(fs, path);
+      if (judged && (stats[i]?.mtimeMs ?? 0) < moved - UNTOUCHED_MS) removeQuietly(fs, path);
       else written.push(name);
-      bytes -= sizes[i]!;
+      bytes -= stats[i]?.size ?? 0;
     }
     if (written.length === 0) return;
     await this.#host.section(() => {
