@@ -1,68 +1,36 @@
-// openState and the State handle: the library's front door, and with testing.ts the only file that knows the stores.
+// openState and the State handle: the library's front door.
 // A State owns its store and its workers; closing it drains them first.
-import { existsSync, mkdirSync } from "node:fs";
-import { tmpdir, userInfo } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import { systemClock, type Clock } from "./base/clock.ts";
-import { PawlError } from "./base/errors.ts";
-import { systemRandom, type Random } from "./base/id.ts";
-import type { Json } from "./base/json.ts";
+import type { Clock } from "./base/clock.ts";
+import type { Random } from "./base/id.ts";
 import { LIMITS } from "./base/limits.ts";
 import { adopt } from "./core/adopt.ts";
 import type { BatchSummary } from "./core/batch.ts";
 import { BatchHandle, checkLinks, createBatch, getBatch, importEntries, listBatches, summaryOf, type NewBatch } from "./core/batches.ts";
 import { claimDue, nextDue } from "./core/claim.ts";
 import { Committer, listAll } from "./core/committer.ts";
-import { copyState, passSeal, type CopyReport, type SealAt } from "./core/copy.ts";
-import { healthOf, type Health } from "./core/doctor.ts";
+import { passSeal } from "./core/copy.ts";
 import { inbox, getDecision, settleDecision, type Settlement } from "./core/decision.ts";
-import { seal, verifyChain } from "./core/history.ts";
+import { verifyChain } from "./core/history.ts";
 import { DEFAULT_QUEUE, type NewTask } from "./core/new-task.ts";
 import { importFile, type ImportedList, type ImportOptions } from "./worker/import.ts";
 import { pastDead, sweep } from "./core/sweep.ts";
 import { explain, type Why } from "./core/why.ts";
-import { reconcile } from "./core/reconcile.ts";
 import { acceptEdit, discardEdit, editsOf, type Edit } from "./core/edit.ts";
 import { statusOf, type StatusReport } from "./core/status.ts";
 import { listEntries } from "./core/task-list.ts";
-import { KINDS, STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition, type WorkerRecord } from "./core/records.ts";
+import { STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
 import {
   addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
   type TaskEdit, type TaskFilter,
 } from "./core/tasks.ts";
 import { formatToken, holderName, parseToken, type Token } from "./core/token.ts";
-import { renderView } from "./core/view.ts";
-import { openJson } from "./store/json/json.ts";
-import { openMemory } from "./store/memory.ts";
-import { isSqlite, siteOf } from "./store/site.ts";
-import { openSqlite } from "./store/sqlite.ts";
-import type { Model, OpenOptions, Reads, Store } from "./store/store.ts";
-import { appear, hostEvidence, isOver } from "./worker/liveness.ts";
+import type { Store } from "./store/store.ts";
+import { hostEvidence } from "./worker/liveness.ts";
+import { defaultActor, isGone, MODEL, openOptions, openStore, sealAt, type StateOptions } from "./state/opening.ts";
+import { placeOf, type Place } from "./state/place.ts";
 import { executeOnce } from "./worker/once.ts";
 import { functionExecutor, functionVerifier, type Execute, type Verify } from "./worker/function.ts";
 import { Worker, type WorkerOptions } from "./worker/worker.ts";
-
-/** What Pawl hands every store: its kinds, the seal of its history, the document people read. */
-export const MODEL: Model = { kinds: KINDS, seal, view: renderView, reconcile: (edit, reads, now) => reconcile(edit, reads, now, isDead(reads)) };
-
-/** Whether the owner of a task is known to be dead: what a live one owns, nobody edits. */
-function isDead(reads: Reads): (worker: string) => boolean {
-  const evidence = hostEvidence(systemClock);
-  return (worker) => evidence.ownerState(reads.get("worker", worker) as WorkerRecord | null, worker) === "dead";
-}
-
-export type StateOptions = {
-  /** Who acts, for the history. Default: $PAWL_ACTOR, $USER, or the name of the account. */
-  readonly actor?: string;
-  /** Nothing is created, repaired or written. */
-  readonly readOnly?: boolean;
-  readonly clock?: Clock;
-  readonly random?: Random;
-  /** One line for people (a long wait for a lock, a repaired tail). Default: stderr. */
-  readonly notice?: (line: string) => void;
-  /** A state opened to read is damaged: what is before the damage is shown. Default: a notice. */
-  readonly damaged?: (error: PawlError) => void;
-};
 
 /**
  * Opens the state at `url`: a path ending in `.db`, `.sqlite` or `.sqlite3` (SQLite), any other path (a JSON file),
@@ -87,37 +55,8 @@ export async function openState(url: string, options: StateOptions = {}): Promis
   return new State(store, lockFolder, { ...open, actor });
 }
 
-type Opening = Required<Omit<OpenOptions, "damaged">> & Pick<OpenOptions, "damaged">;
-
-function openOptions(options: StateOptions): Opening {
-  const notice = options.notice ?? ((line: string) => void process.stderr.write(`pawl: ${line}\n`));
-  return { clock: options.clock ?? systemClock, random: options.random ?? systemRandom, readOnly: options.readOnly ?? false, notice, ...(options.damaged ? { damaged: options.damaged } : {}) };
-}
-
-const defaultActor = (): string => process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? accountName();
-
-/** The account this process runs as; containers often have no $USER, and some accounts no name. */
-function accountName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return "unknown";
-  }
-}
-
-/** A place on a disk where a state is or may be: what is done to a state as a whole. */
-export type Place = {
-  readonly location: string;
-  exists(): boolean;
-  /** Moves the state to `to`, where there must be none. `waitMs`: how long tasks in progress are waited for (default a minute). */
-  copyTo(to: string, options?: { readonly keepOpen?: boolean; readonly force?: boolean; readonly waitMs?: number }): Promise<CopyReport>;
-  /** Copies the state as it is at one moment, while others work on; gives the path of the copy. */
-  backup(to?: string): Promise<string>;
-  /** What is wrong with it. Changes nothing. `deep` reads all of it: every page, every history. */
-  doctor(options?: { readonly deep?: boolean }): Promise<Health>;
-  /** Mends what can be mended and says what was done. Throws `busy` while a worker lives, `corrupt` when nothing can be restored. */
-  repair(options?: { readonly deep?: boolean }): Promise<Health & { readonly done: readonly string[] }>;
-};
+export type { StateOptions } from "./state/opening.ts";
+export type { Place } from "./state/place.ts";
 
 /** Where an operation on places stands. */
 export type Here = {
@@ -128,79 +67,12 @@ export type Here = {
   open(): Promise<State>;
 };
 
+/** The place at `url`: a path or URL. Nothing is opened or created. */
+export const placeAt = (url: string, options: StateOptions = {}): Place => placeOf(url, options, () => openState(url, options));
+
 /** The place at `location`, and others seen from there. */
 export function hereAt(location: string, options: StateOptions): Here {
   return { location, place: (url) => placeAt(url ?? location, options), open: () => openState(location, options) };
-}
-
-/** The place at `url`: a path. Nothing is opened or created. */
-export function placeAt(url: string, options: StateOptions = {}): Place {
-  const open = openOptions(options);
-  const site = siteOf(url, MODEL, open);
-  const looking = { isGone: isGone(open.clock), sealAt: sealAt(open) };
-  const doctor = ({ deep = false } = {}) => healthOf(site, { deep, now: open.clock.now(), ...looking });
-  return {
-    location: site.location,
-    exists: () => site.exists(),
-    backup: async (to) => {
-      if (!site.exists()) throw noState(site.location);
-      return site.backup(to);
-    },
-    doctor,
-    async copyTo(to, { waitMs = LIMITS.copyWaitMs, ...how } = {}) {
-      if (!site.exists()) throw noState(site.location);
-      const me = appear(site.lockFolder, "copy", open.clock, open.random);
-      try {
-        return await copyState(site, siteOf(to, MODEL, open), { ...open, ...looking, ...how, waitMs, actor: options.actor ?? defaultActor(), me: me.registered as Json, evidence: hostEvidence(open.clock) });
-      } finally {
-        me.leave();
-      }
-    },
-    async repair(deep) {
-      if (!site.exists()) throw noState(site.location);
-      const done = await site.repair();
-      const state = await openState(url, options);
-      try {
-        const moved = await sweep(state.committer, hostEvidence(open.clock), state.actor, true);
-        if (moved > 0) done.push(`The sweep moved ${moved} ${moved === 1 ? "task" : "tasks"} on.`);
-        if ((await state.committer.store.count("worker")) === 0) site.tidy();
-      } finally {
-        await state.close();
-      }
-      return { ...(await doctor(deep)), done };
-    },
-  };
-}
-
-/** Where a state was looked for and none is. */
-export const noState = (location: string): PawlError => new PawlError("not_found", `There is no state here (${location}).`, { next: "Name another: --state PATH, PAWL_STATE.", details: { state: location } });
-
-const isGone = (clock: Clock) => (by: Json): boolean => isOver(by as unknown as WorkerRecord, clock);
-
-/** How the seal of another state is found: read only, whatever it says. */
-const sealAt = (options: OpenOptions): SealAt => async (location) => {
-  const site = siteOf(location, MODEL, options);
-  if (!site.exists()) return undefined;
-  const store = await site.open({ readOnly: true }).catch(() => null);
-  return store ? store.sealed().finally(() => store.close()) : undefined;
-};
-
-async function openStore(url: string, model: Model, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {
-  if (url === ":memory:") return { store: openMemory(model, options), lockFolder: null };
-  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1]?.toLowerCase();
-  if (scheme === "postgres" || scheme === "postgresql") {
-    // Loaded on use: a command on a file does not pay for the driver.
-    const { openPostgres } = await import("./store/postgres.ts");
-    return { store: await openPostgres(url, model, options), lockFolder: join(process.env["XDG_RUNTIME_DIR"] || tmpdir(), `pawl-${process.getuid?.() ?? "user"}`, "workers") };
-  }
-  if (scheme !== undefined) {
-    throw new PawlError("usage", `There is no store for ${scheme}:// here.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
-  }
-  if (url.trim() === "") throw new PawlError("usage", "The state's path is empty.", { next: "Use a path ending in .json or .db." });
-  const path = resolve(url);
-  if (!options.readOnly && !existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const store = isSqlite(path) ? await openSqlite(path, model, options) : await openJson(path, model, options);
-  return { store, lockFolder: `${store.location}.pawl/workers` };
 }
 
 const NONE = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>;

@@ -2,7 +2,7 @@
 // stores written for it (the conformance suite that Pawl's own stores pass).
 
 export { openMemory } from "./store/memory.ts";
-export { MODEL } from "./state.ts";
+export { MODEL } from "./state/opening.ts";
 export { manualClock, systemClock, type Clock, type ManualClock } from "./base/clock.ts";
 export { seededRandom, systemRandom, type Random } from "./base/id.ts";
 export {

@@ -5,7 +5,7 @@ import { systemClock } from "../src/base/clock.ts";
 import { systemRandom } from "../src/base/id.ts";
 import type { Json } from "../src/base/json.ts";
 import { copyState } from "../src/core/copy.ts";
-import { MODEL } from "../src/state.ts";
+import { MODEL } from "../src/state/opening.ts";
 import { siteOf, type Site } from "../src/store/site.ts";
 import type { Store } from "../src/store/store.ts";
 import { appear, hostEvidence } from "../src/worker/liveness.ts";

@@ -12,7 +12,8 @@ import type { Random } from "../base/id.ts";
 import type { Json } from "../base/json.ts";
 import { moved, type Counters, type Kind, type Piece, type Rec, type Seal, type Store } from "../store/store.ts";
 import { Committer, listAll } from "./committer.ts";
-import { asTask, KINDS, type Task, type WorkerRecord } from "./records.ts";
+import { KINDS } from "./kinds.ts";
+import { asTask, type Task, type WorkerRecord } from "./records.ts";
 import { sweep, type Evidence } from "./sweep.ts";
 import { releaseTask } from "./tasks.ts";
 

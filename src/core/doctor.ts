@@ -6,7 +6,8 @@ import type { Json } from "../base/json.ts";
 import type { Counters, Rec, Store } from "../store/store.ts";
 import { sealFindings, type SealAt, type Site } from "./copy.ts";
 import { verifyChain } from "./history.ts";
-import { HELD, KINDS, type Decision, type Item, type Status, type Step, type Task, type Transition, type Wait } from "./records.ts";
+import { KINDS } from "./kinds.ts";
+import { HELD, type Decision, type Item, type Status, type Step, type Task, type Transition, type Wait } from "./records.ts";
 
 /** A place whose files can be looked at. */
 export type Patient = Pick<Site, "location" | "open"> & { diagnose(options: { readonly deep: boolean }): Finding[] };

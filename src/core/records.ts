@@ -1,5 +1,6 @@
-// Every record Pawl keeps: fields and indexes, declared once. This page is the file format, the SQL schema and the JSON
-// people read. Adding a field is safe (old records read it as null); renaming or removing one needs a migration.
+// The records of tasks and of those who work them: fields and indexes, declared once. With the kinds of the other nouns
+// (kinds.ts joins them) this is the file format, the SQL schema and the JSON people read. Adding a field is safe (old
+// records read it as null); renaming or removing one needs a migration.
 
 //   task ─┬─ step        one memoized effect of a round        task ─── dependency, tag   (arrays that are queried)
 //         ├─ wait        what a parked task waits for          batch ── item              (one line of a task list)
@@ -237,7 +238,7 @@ const TASK: Kind = {
 /** The fields of a task that Pawl knows. */
 export const TASK_FIELDS = TASK.fields;
 
-export const KINDS: readonly Kind[] = [
+export const TASK_KINDS: readonly Kind[] = [
   TASK,
   { name: "dependency", fields: { task_id: "integer", depends_on_id: "integer" }, key: ["task_id", "depends_on_id"], indexes: { dependents: { fields: ["depends_on_id"] } } },
   { name: "tag", fields: { tag: "text", task_id: "integer" }, key: ["tag", "task_id"], indexes: {} },

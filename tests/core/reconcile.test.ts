@@ -7,7 +7,7 @@ import type { Edit, Refusal } from "../../src/core/edit.ts";
 import { reconcile } from "../../src/core/reconcile.ts";
 import { STATUSES, type Status, type Task, type Transition } from "../../src/core/records.ts";
 import { renderView } from "../../src/core/view.ts";
-import { MODEL } from "../../src/state.ts";
+import { MODEL } from "../../src/state/opening.ts";
 import type { Fields, HandEdit } from "../../src/store/store.ts";
 import { type Effect, Tables } from "../../src/store/tables.ts";
 import { AT, NOW, requireSound, sample } from "./samples.ts";

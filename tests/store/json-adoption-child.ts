@@ -4,7 +4,7 @@ import { writeSync } from "node:fs";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { adopt } from "../../src/core/adopt.ts";
-import { MODEL } from "../../src/state.ts";
+import { MODEL } from "../../src/state/opening.ts";
 import { openJson } from "../../src/store/json/json.ts";
 import type { Model } from "../../src/store/store.ts";
 import { CHANGING, watchedFs } from "./json-place.ts";

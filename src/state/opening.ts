@@ -1,0 +1,92 @@
+// From a path or URL to a store: the only file, with testing.ts, that knows that there are several. It hands each of them
+// what it needs from the rules: the kinds, the seal of the history, the document people read, the merge of hand edits.
+import { existsSync, mkdirSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { systemClock, type Clock } from "../base/clock.ts";
+import { PawlError } from "../base/errors.ts";
+import { systemRandom, type Random } from "../base/id.ts";
+import type { Json } from "../base/json.ts";
+import type { SealAt } from "../core/copy.ts";
+import { seal } from "../core/history.ts";
+import { KINDS } from "../core/kinds.ts";
+import { reconcile } from "../core/reconcile.ts";
+import type { WorkerRecord } from "../core/records.ts";
+import { renderView } from "../core/view.ts";
+import { openJson } from "../store/json/json.ts";
+import { openMemory } from "../store/memory.ts";
+import { isSqlite, siteOf, type Site } from "../store/site.ts";
+import { openSqlite } from "../store/sqlite.ts";
+import type { Model, OpenOptions, Reads, Store } from "../store/store.ts";
+import { hostEvidence, isOver } from "../worker/liveness.ts";
+
+/** What Pawl hands every store: its kinds, the seal of its history, the document people read. */
+export const MODEL: Model = { kinds: KINDS, seal, view: renderView, reconcile: (edit, reads, now) => reconcile(edit, reads, now, isDead(reads)) };
+
+/** Whether the owner of a task is known to be dead: what a live one owns, nobody edits. */
+function isDead(reads: Reads): (worker: string) => boolean {
+  const evidence = hostEvidence(systemClock);
+  return (worker) => evidence.ownerState(reads.get("worker", worker) as WorkerRecord | null, worker) === "dead";
+}
+
+export type StateOptions = {
+  /** Who acts, for the history. Default: $PAWL_ACTOR, $USER, or the name of the account. */
+  readonly actor?: string;
+  /** Nothing is created, repaired or written. */
+  readonly readOnly?: boolean;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** One line for people (a long wait for a lock, a repaired tail). Default: stderr. */
+  readonly notice?: (line: string) => void;
+  /** A state opened to read is damaged: what is before the damage is shown. Default: a notice. */
+  readonly damaged?: (error: PawlError) => void;
+};
+
+export type Opening = Required<Omit<OpenOptions, "damaged">> & Pick<OpenOptions, "damaged">;
+
+export function openOptions(options: StateOptions): Opening {
+  const notice = options.notice ?? ((line: string) => void process.stderr.write(`pawl: ${line}\n`));
+  return { clock: options.clock ?? systemClock, random: options.random ?? systemRandom, readOnly: options.readOnly ?? false, notice, ...(options.damaged ? { damaged: options.damaged } : {}) };
+}
+
+export const defaultActor = (): string => process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? accountName();
+
+/** The account this process runs as; containers often have no $USER, and some accounts no name. */
+function accountName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return "unknown";
+  }
+}
+
+/** The site at `url`, with what Pawl keeps there. */
+export const siteAt = (url: string, options: OpenOptions): Site => siteOf(url, MODEL, options);
+
+export const isGone = (clock: Clock) => (by: Json): boolean => isOver(by as unknown as WorkerRecord, clock);
+
+/** How the seal of another state is found: read only, whatever it says. */
+export const sealAt = (options: OpenOptions): SealAt => async (location) => {
+  const site = siteAt(location, options);
+  if (!site.exists()) return undefined;
+  const store = await site.open({ readOnly: true }).catch(() => null);
+  return store ? store.sealed().finally(() => store.close()) : undefined;
+};
+
+export async function openStore(url: string, model: Model, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {
+  if (url === ":memory:") return { store: openMemory(model, options), lockFolder: null };
+  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1]?.toLowerCase();
+  if (scheme === "postgres" || scheme === "postgresql") {
+    // Loaded on use: a command on a file does not pay for the driver.
+    const { openPostgres } = await import("../store/postgres.ts");
+    return { store: await openPostgres(url, model, options), lockFolder: join(process.env["XDG_RUNTIME_DIR"] || tmpdir(), `pawl-${process.getuid?.() ?? "user"}`, "workers") };
+  }
+  if (scheme !== undefined) {
+    throw new PawlError("usage", `There is no store for ${scheme}:// here.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
+  }
+  if (url.trim() === "") throw new PawlError("usage", "The state's path is empty.", { next: "Use a path ending in .json or .db." });
+  const path = resolve(url);
+  if (!options.readOnly && !existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const store = isSqlite(path) ? await openSqlite(path, model, options) : await openJson(path, model, options);
+  return { store, lockFolder: `${store.location}.pawl/workers` };
+}
