@@ -4,7 +4,8 @@ import { spawn } from "node:child_process";
 import { openState } from "../src/state.ts";
 import { report, round } from "./floor.ts";
 
-const SAMPLES = 60;
+/** Enough for a worker that has been running for a while: the first dozens of tasks run code that is not compiled yet. */
+const SAMPLES = 300;
 const [, , location, from] = process.argv as [string, string, string, string];
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -14,7 +15,7 @@ else await measure();
 async function add(): Promise<void> {
   const state = await openState(location);
   for (let i = 0; i < SAMPLES; i++) {
-    await pause(20);
+    await pause(10);
     await state.tasks.add({ description: "ping", input: { sent: process.hrtime.bigint().toString() } });
   }
   await state.close();
@@ -33,7 +34,7 @@ async function measure(): Promise<void> {
   await worker.idle();
   if (from === "here") {
     for (let i = 0; i < SAMPLES; i++) {
-      await pause(20);
+      await pause(10);
       await state.tasks.add({ description: "ping", input: { sent: process.hrtime.bigint().toString() } });
     }
   } else {

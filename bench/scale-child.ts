@@ -8,7 +8,6 @@ import { figures, report, round, timerLateness } from "./floor.ts";
 const [, , role, location, n] = process.argv as [string, string, string, string, string];
 const N = Number(n);
 const CHUNK = 1_000;
-const megabytes = (bytes: number) => round(bytes / 1e6, 1);
 
 /** Works what is due, `limit` tasks of five steps, 100 in flight; a timer tells how late the event loop is at worst. */
 async function work(state: State, limit: number): Promise<object> {
@@ -95,16 +94,6 @@ const roles: { readonly [role: string]: () => Promise<void> } = {
     await state.tasks.count();
     report({ open_ms: round(performance.now() - start, 1) });
     await state.close();
-  },
-  /** A worker that has run 500 tasks: its memory, and the size of the state. */
-  async memory() {
-    const state = await openState(location);
-    await add(state, 500, { priority: 1 });
-    await work(state, 500);
-    globalThis.gc?.();
-    const rss = process.memoryUsage.rss();
-    await state.close();
-    report({ rss_mb: megabytes(rss), state_mb: megabytes(statSync(location).size) });
   },
   /** One task of N steps of 1 KB. */
   async steps() {

@@ -145,7 +145,11 @@ export function readWhole(fs: FileSystem, path: string): Buffer | null {
 
 /** The bytes from `start` to `end`, fewer when the file ends before. */
 export function readRange(fs: FileSystem, fd: number, start: number, end: number): Buffer {
-  const bytes = Buffer.allocUnsafe(Math.max(end - start, 0));
+  return readInto(fs, fd, Buffer.allocUnsafe(Math.max(end - start, 0)), start);
+}
+
+/** Fills `bytes` from `start` on; what comes back is shorter when the file ends before. */
+export function readInto(fs: FileSystem, fd: number, bytes: Buffer, start: number): Buffer {
   let length = 0;
   while (length < bytes.length) {
     const n = fs.read(fd, bytes, length, bytes.length - length, start + length);

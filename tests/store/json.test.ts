@@ -317,12 +317,20 @@ function shortWrites(good: number): { fs: FileSystem; arm(): void; disarm(): voi
   const real = watchedFs(() => {});
   let armed = false;
   let count = 0;
+  const journals = new Set<number>();
+  const open: FileSystem["open"] = (path, ...how) => {
+    const fd = real.open(path, ...how);
+    if (path.includes("/journal/")) journals.add(fd);
+    else journals.delete(fd);
+    return fd;
+  };
+  // Only the journal's: the view is written in between, whenever it likes.
   const write: FileSystem["write"] = (fd, bytes, offset, length) => {
-    if (!armed) return real.write(fd, bytes, offset, length);
+    if (!armed || !journals.has(fd)) return real.write(fd, bytes, offset, length);
     if (count++ >= good) throw systemError("ENOSPC");
     return real.write(fd, bytes, offset, Math.ceil(length / 3));
   };
-  return { fs: { ...real, write }, arm: () => (armed = true), disarm: () => (armed = false) };
+  return { fs: { ...real, open, write }, arm: () => (armed = true), disarm: () => (armed = false) };
 }
 
 test("short writes are gone on with; one that fails half-way is cut back", async (t) => {

@@ -1,10 +1,10 @@
 // Checkpoints: everything up to one line of the journal, in a file of its own, so that opening need not read the whole
 // journal. Invariant: a checkpoint is used only when all of it verifies and the journal still has the line it stands on;
 // else the next older one, or the journal from its beginning, gives the same state.
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { basename, join } from "node:path";
 import { messageOf, PawlError } from "../../base/errors.ts";
-import { createFileInSlices, type FileSystem, readRange, readWhole, removeQuietly } from "../../base/fs.ts";
+import { createFileInSlices, type FileSystem, readInto, readRange, removeQuietly } from "../../base/fs.ts";
 import type { Json } from "../../base/json.ts";
 import { formatOf, newerFormat } from "../migrations.ts";
 import type { Model, Rec, Seal } from "../store.ts";
@@ -99,7 +99,7 @@ export async function writeCheckpoint(fs: FileSystem, dir: string, model: Model,
       const fields = Object.keys(kind.fields);
       for (let i = 0; i < all.length; i += SLICE) yield piece({ kind: kind.name, fields, rows: all.slice(i, i + SLICE).map((record) => valuesOf(fields, record)) });
     }
-    hash = digest.digest("hex").slice(0, 16);
+    hash = shortHash(digest);
     yield piece({ records: count, hash });
   }
   const file = fileOf(position.n);
@@ -146,22 +146,22 @@ export function loadCheckpoint(fs: FileSystem, dir: string, journalDir: string, 
 
 /** A checkpoint as far as it verifies by itself and, unless `journalDir` is null, stands on a line of that journal. Throws what is wrong with it. */
 export function readCheckpoint(fs: FileSystem, path: string, journalDir: string | null, model: Model): { replica: Replica; position: Position } {
-  const bytes = readWhole(fs, path);
-  if (!bytes) throw bad("it is gone");
   const replica = emptyReplica(model);
+  const digest = createHash("sha256");
   let header: Header | null = null;
   let count = 0;
-  let hash = "";
-  for (let at = 0; ; ) {
-    const lf = bytes.indexOf(10, at);
-    const body = lf < 0 ? null : checkedBody(bytes.subarray(at, lf));
+  let end: End | null = null;
+  let size = 0;
+  for (const { at, bytes } of linesOf(fs, path)) {
+    const body = end ? null : checkedBody(bytes.subarray(0, -1));
     if (!body) throw bad(`damaged at byte ${at}`);
     const line = JSON.parse(body.toString("utf8")) as Header | Records | End;
+    size = at + bytes.length;
     if ("hash" in line) {
-      if (!header || line.records !== count || line.hash !== hashOf(bytes.subarray(0, at)) || lf + 1 !== bytes.length) throw bad("its end does not match its content");
-      hash = line.hash;
-      break;
+      end = line;
+      continue;
     }
+    digest.update(bytes);
     if ("kind" in line) {
       replica.tables.restore(line.kind, line.fields, line.rows);
       count += line.rows.length;
@@ -169,17 +169,44 @@ export function readCheckpoint(fs: FileSystem, path: string, journalDir: string 
       if (line.format > formatOf(model)) throw newerFormat(path, line.format, formatOf(model));
       header = line;
     }
-    at = lf + 1;
   }
+  if (!end || !header || end.records !== count || end.hash !== shortHash(digest)) throw bad("its end does not match its content");
   replica.tables.raiseCounters(header.counters);
   replica.format = header.format;
   replica.revision = header.revision;
   for (const hash of header.views) replica.views.add(hash);
   replica.view = header.view;
   replica.seal = header.seal ?? null;
-  replica.checkpoint = { n: header.position.n, file: basename(path), size: bytes.length, hash };
+  replica.checkpoint = { n: header.position.n, file: basename(path), size, hash: end.hash };
   if (journalDir !== null) standsOn(fs, join(journalDir, segmentName(header.position.segment)), header.position);
   return { replica, position: header.position };
+}
+
+const shortHash = (digest: Hash): string => digest.digest("hex").slice(0, 16);
+
+/** Bytes read at once: a checkpoint may be larger than the memory one wants to spend on it. */
+const CHUNK = 1 << 20;
+
+/** The lines of a file, each with its line end and the place where it begins (a last one may have none). All are in one buffer: each is good until the next is asked for. */
+function* linesOf(fs: FileSystem, path: string): Iterable<{ readonly at: number; readonly bytes: Buffer }> {
+  const fd = fs.open(path, "read");
+  try {
+    const { size } = fs.fstat(fd);
+    let buffer = Buffer.allocUnsafe(CHUNK);
+    for (let from = 0; from < size; ) {
+      const bytes = readInto(fs, fd, buffer, from);
+      let at = 0;
+      for (let lf = bytes.indexOf(10); lf >= 0; lf = bytes.indexOf(10, at)) {
+        yield { at: from + at, bytes: bytes.subarray(at, lf + 1) };
+        at = lf + 1;
+      }
+      if (at === 0 && bytes.length < buffer.length) return yield { at: from, bytes };
+      if (at === 0) buffer = Buffer.allocUnsafe(buffer.length * 2);
+      from += at;
+    }
+  } finally {
+    fs.close(fd);
+  }
 }
 
 /** Throws unless the journal has, where the checkpoint says, the line it was made after. */
