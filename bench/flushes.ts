@@ -1,6 +1,7 @@
-// How often a task of five steps, worked one at a time, flushes the disk: counted by strace over a run of 200 tasks less the
-// same run of none. Called by run.ts: node flushes.ts STATE TASKS (the traced process)
+// The process that is watched while it works tasks of five steps one at a time: run.ts counts its flushes (strace), postgres.ts
+// the commits of its server. Each takes a run of 200 tasks less the same run of none: node flushes.ts STATE TASKS
 import { openState } from "../src/state.ts";
+import { report } from "./floor.ts";
 
 const [, , location, tasks] = process.argv as [string, string, string, string];
 const state = await openState(location);
@@ -15,3 +16,4 @@ for (let i = 0; i < Number(tasks); i++) {
   await worker.idle();
 }
 await state.close();
+report({ tasks: Number(tasks) });

@@ -1,11 +1,11 @@
 // `npm run bench`: every figure of the README in one go, floors and Pawl in turn so that a busy machine slows both; medians
 // of ROUNDS, ratios paired by round. Prints a table and writes bench/out/results.json. `--quick`: fewer tasks and rounds.
-// Parts can be named: throughput flushes latency takeover.
+// Parts can be named: throughput flushes latency takeover readers.
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { round } from "./floor.ts";
-import { bench, fresh, measure, median, quick, raw, row, ROUNDS, spread } from "./table.ts";
+import { bench, fresh, measure, median, quick, raw, readers, row, ROUNDS, spread } from "./table.ts";
 
 const TASKS = quick ? 5_000 : 20_000;
 const STORES = [["SQLite", ".db"], ["JSON", ".json"]] as const;
@@ -53,7 +53,7 @@ function takeover(name: string, ending: string): void {
   row(`${name}: kill -9 with 1,000 in progress, until all run again`, `${median(all)} ms (${spread(all)})`, "under 1,000 ms", median(all) < 1000);
 }
 
-bench("results", {
+await bench("results", {
   throughput() {
     throughput("SQLite", "floor-sqlite.ts", ".db", ".floor.db", 50);
     throughput("JSON", "floor-journal.ts", ".json", ".jsonl", 40);
@@ -61,4 +61,7 @@ bench("results", {
   flushes: () => STORES.forEach(([name, ending]) => flushes(name, ending)),
   latency: () => STORES.forEach(([name, ending]) => latency(name, ending)),
   takeover: () => STORES.forEach(([name, ending]) => takeover(name, ending)),
+  async readers() {
+    for (const [name, ending] of STORES) await readers(name, () => fresh(ending), TASKS);
+  },
 });

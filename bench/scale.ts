@@ -123,4 +123,4 @@ function slow(): void {
   }
 }
 
-bench("scale", { grown, view, open, status, memory, steps, slow });
+await bench("scale", { grown, view, open, status, memory, steps, slow });

@@ -1,11 +1,13 @@
 // A worker is killed with kill -9 while 1,000 tasks are in progress; how long until another process runs all of them again.
-// Called by run.ts: node takeover.ts STATE
+// Called by run.ts: node takeover.ts STATE. With a lease (ms) as last argument only leases tell that the worker is gone, as on
+// another host.
 import { spawn } from "node:child_process";
 import { openState } from "../src/state.ts";
 import { report, round } from "./floor.ts";
 
 const TASKS = 1000;
-const [, , location, role] = process.argv as [string, string, string, string | undefined];
+const [, , location, role, lease] = process.argv as [string, string, string, string | undefined, string | undefined];
+const options = lease === undefined ? {} : { leaseMs: Number(lease), trustLocks: false };
 if (role === "victim") await hold();
 else await measure();
 
@@ -13,6 +15,7 @@ async function hold(): Promise<void> {
   const state = await openState(location);
   let running = 0;
   state.work({
+    ...options,
     concurrency: TASKS,
     execute: async () => {
       if (++running === TASKS) process.stdout.write("all\n");
@@ -24,7 +27,7 @@ async function hold(): Promise<void> {
 async function measure(): Promise<void> {
   const state = await openState(location);
   await state.tasks.addAll(Array.from({ length: TASKS }, (_, i) => ({ description: `task ${i}` })));
-  const victim = spawn(process.execPath, [import.meta.filename, location, "victim"], { stdio: ["ignore", "pipe", "inherit"] });
+  const victim = spawn(process.execPath, [import.meta.filename, location, "victim", ...(lease === undefined ? [] : [lease])], { stdio: ["ignore", "pipe", "inherit"] });
   await new Promise((resolve) => victim.stdout.once("data", resolve));
   let running = 0;
   let first = 0;
@@ -32,6 +35,7 @@ async function measure(): Promise<void> {
   let killed = 0;
   const done = new Promise<number>((resolve) => (all = resolve));
   const worker = state.work({
+    ...options,
     concurrency: TASKS,
     execute: () => {
       running++;

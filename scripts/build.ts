@@ -1,10 +1,11 @@
-// Builds dist/ (JavaScript, types, source maps) from src/ for the package: types by the compiler, code in a few bundled files,
-// because a short command spent most of its time on finding and loading a hundred. The old dist/ is removed first, so that
-// no file outlives its source. Quiet on success: `npm pack` calls it, and its stdout belongs to npm's caller.
+// Builds dist/ for the package: from src/ types by the compiler, and code in a few bundled files, because a short command spent
+// most of its time on finding and loading a hundred; from web/ the dashboard. The old dist/ is removed first, so that no file
+// outlives its source. Quiet on success: `npm pack` calls it, and its stdout belongs to npm's caller.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'rolldown';
+import { buildWeb } from './web.ts';
 
 const root = join(import.meta.dirname, '..');
 const bin = join(root, 'dist/surface/bin.js');
@@ -22,6 +23,8 @@ await build({
   output: { dir: join(root, 'dist'), format: 'esm', sourcemap: true, chunkFileNames: 'chunks/[name]-[hash].js' },
   logLevel: 'warn',
 });
+
+await buildWeb(join(root, 'dist/web'));
 
 // npm makes a bin executable on install; whoever links dist/ straight from a checkout needs it here.
 if (!readFileSync(bin, 'utf8').startsWith('#!/usr/bin/env node\n')) {

@@ -24,41 +24,111 @@ export type Server = {
   readonly data: string;
   /** Ends it and starts it again on the same port: "fast" breaks off transactions, "immediate" is a crash. */
   restart(mode: 'fast' | 'immediate'): Promise<void>;
+  /** A copy that follows it. `synchronous`: its commits wait for the copy from now on. It is stopped for a moment. */
+  standby(synchronous: boolean): Promise<Server>;
+  /** Makes a standby a primary. */
+  promote(): Promise<void>;
+  /** Kills all its processes at once, as if its machine were gone. It is not to be restarted; `stop` removes it. */
+  kill(): Promise<void>;
   stop(): Promise<void>;
 };
+type Installation = { readonly bin: string; readonly account: Account | null };
 
 /** Starts a server of its own. `settings` go into its postgresql.conf, such as `max_connections=20`. */
 export async function startPostgres(settings: readonly string[] = []): Promise<Server> {
-  const bin = findPostgres() ?? fetchPostgres();
-  const folder = mkdtempSync(join(tmpdir(), 'pawl-postgres-'));
-  const data = join(folder, 'data');
-  const account = serverAccount();
-  if (account) chownSync(folder, account.uid, account.gid);
-  const call = (program: string, args: string[]): void => {
-    const result = spawnSync(join(bin, program), args, { ...account, cwd: folder, encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
-    if (result.status !== 0) throw new Error(`${program} failed: ${result.error?.message ?? result.stderr}${result.stdout}`);
-  };
-  call('initdb', ['-D', data, '-U', 'pawl', '-A', 'trust', '--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions']);
-  const port = await freePort();
-  writeSettings(data, [`unix_socket_directories=''`, `listen_addresses='127.0.0.1'`, 'shared_buffers=32MB', 'max_connections=150', 'logging_collector=on', ...settings], account);
+  const installation = { bin: findPostgres() ?? fetchPostgres(), account: serverAccount() };
+  const { folder, data } = newFolder(installation);
+  call(installation, folder, 'initdb', ['-D', data, '-U', 'pawl', '-A', 'trust', '--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions']);
+  writeSettings(data, [`unix_socket_directories=''`, `listen_addresses='127.0.0.1'`, 'shared_buffers=32MB', 'max_connections=150', 'logging_collector=on', ...settings], installation.account);
+  return serverIn(installation, folder, data);
+}
 
+/** A folder of the server's own. */
+function newFolder({ account }: Installation): { readonly folder: string; readonly data: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'pawl-postgres-'));
+  if (account) chownSync(folder, account.uid, account.gid);
+  return { folder, data: join(folder, 'data') };
+}
+
+function call({ bin, account }: Installation, folder: string, program: string, args: string[]): void {
+  const result = spawnSync(program === 'cp' ? program : join(bin, program), args, { ...account, cwd: folder, encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
+  if (result.status !== 0) throw new Error(`${program} failed: ${result.error?.message ?? result.stderr}${result.stdout}`);
+}
+
+/** Runs the server whose data are there. */
+async function serverIn(installation: Installation, folder: string, data: string): Promise<Server> {
+  const { bin, account } = installation;
+  const port = await freePort();
+  const url = `postgres://pawl@127.0.0.1:${port}/postgres`;
   let keeper = await run(bin, data, port, folder, account);
-  const end = async (mode: 'fast' | 'immediate'): Promise<void> => call('pg_ctl', ['stop', '-w', '-m', mode, '-D', data]);
+  const again = async (mode: 'fast' | 'immediate', meanwhile: () => void = () => undefined): Promise<void> => {
+    call(installation, folder, 'pg_ctl', ['stop', '-w', '-m', mode, '-D', data]);
+    meanwhile();
+    const old = keeper;
+    keeper = await run(bin, data, port, folder, account);
+    // The old keeper removes the folder, so it must not get there: its server is gone already.
+    old.kill('SIGKILL');
+  };
   return {
-    url: `postgres://pawl@127.0.0.1:${port}/postgres`,
-    port, bin, data,
-    restart: async (mode) => {
-      await end(mode);
-      const old = keeper;
-      keeper = await run(bin, data, port, folder, account);
-      // The old keeper removes the folder, so it must not get there: its server is gone already.
-      old.kill('SIGKILL');
+    url, port, bin, data,
+    restart: (mode) => again(mode),
+    standby: async (synchronous) => {
+      const copy = newFolder(installation);
+      // Copied while it is stopped, for pg_basebackup is not everywhere.
+      await again('fast', () => call(installation, folder, 'cp', ['-R', data, copy.data]));
+      writeSettings(copy.data, [`primary_conninfo='host=127.0.0.1 port=${port} user=pawl application_name=standby'`], account);
+      call(installation, copy.folder, 'cp', ['/dev/null', join(copy.data, 'standby.signal')]);
+      const server = await serverIn(installation, copy.folder, copy.data);
+      await follow(url, synchronous);
+      return server;
     },
+    promote: async () => call(installation, folder, 'pg_ctl', ['promote', '-w', '-D', data]),
+    kill: () => killAll(data, port),
     stop: async () => {
+      keeper.ref();
       keeper.stdin?.end();
       if (keeper.exitCode === null && keeper.signalCode === null) await once(keeper, 'exit');
     },
   };
+}
+
+/** Waits until the standby follows the primary at `url`, which waits for it from then on. */
+async function follow(url: string, synchronous: boolean): Promise<void> {
+  const { default: pg } = await import('pg');
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  if (synchronous) for (const text of [`alter system set synchronous_standby_names = '*'`, 'select pg_reload_conf()']) await client.query(text);
+  const wanted = `select from pg_stat_replication where state = 'streaming' and sync_state = '${synchronous ? 'sync' : 'async'}'`;
+  while ((await client.query(wanted)).rowCount === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  await client.end();
+}
+
+/** Ends a server and its processes with SIGKILL. */
+async function killAll(data: string, port: number): Promise<void> {
+  const lines = readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n');
+  const pid = Number(lines[0]);
+  // Stopped first, so that it starts no more.
+  process.kill(pid, 'SIGSTOP');
+  const processes = existsSync('/proc/self/stat') ? readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === pid).map(Number) : [];
+  for (const one of [...processes, pid]) {
+    try {
+      process.kill(one, 'SIGKILL');
+    } catch {
+      // It has just ended.
+    }
+  }
+  while (await answers(port)) await new Promise((resolve) => setTimeout(resolve, 10));
+  // What a server that ends by itself gives back to the kernel.
+  const memory = lines[6]?.trim().split(/\s+/)[1];
+  if (memory) spawnSync('ipcrm', ['-m', memory]);
+}
+
+function parentOf(pid: string): number | null {
+  try {
+    return Number(readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/.*\) /s, '').split(' ')[1]);
+  } catch {
+    return null;
+  }
 }
 
 async function run(bin: string, data: string, port: number, folder: string, account: Account | null): Promise<ChildProcess> {

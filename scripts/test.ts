@@ -22,8 +22,10 @@ if (files.length === 0) {
   process.exit(1);
 }
 
-const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit'], { stdio: 'inherit' });
-if (tsc.status !== 0) {
+// The dashboard has a project of its own: other globals, and JSX.
+for (const project of ['.', 'web']) {
+  const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', project], { stdio: 'inherit' });
+  if (tsc.status === 0) continue;
   console.error(`test: the type check failed, so no test was run (${seconds()})`);
   process.exit(tsc.status ?? 1);
 }

@@ -2,20 +2,25 @@
 // A State owns its store and its workers; closing it drains them first.
 import type { Clock } from "./base/clock.ts";
 import type { Random } from "./base/id.ts";
-import { LIMITS } from "./base/limits.ts";
 import { adopt } from "./core/adopt.ts";
+import { agentVerbs } from "./core/agents.ts";
+import { artifactVerbs } from "./core/artifacts.ts";
 import type { BatchSummary } from "./core/batch.ts";
 import { BatchHandle, checkLinks, createBatch, getBatch, importEntries, listBatches, summaryOf, type NewBatch } from "./core/batches.ts";
-import { claimDue, nextDue } from "./core/claim.ts";
+import { breakerVerbs } from "./core/breakers.ts";
+import { nextDue } from "./core/claim.ts";
 import { Committer, listAll } from "./core/committer.ts";
 import { passSeal } from "./core/copy.ts";
 import { inbox, getDecision, settleDecision, type Settlement } from "./core/decision.ts";
+import { eventVerbs } from "./core/events.ts";
 import { verifyChain } from "./core/history.ts";
 import { DEFAULT_QUEUE, type NewTask } from "./core/new-task.ts";
 import { importFile, type ImportedList, type ImportOptions } from "./worker/import.ts";
-import { pastDead, sweep } from "./core/sweep.ts";
+import { memoryVerbs } from "./core/memories.ts";
+import { pastDead } from "./core/sweep.ts";
 import { explain, type Why } from "./core/why.ts";
 import { acceptEdit, discardEdit, editsOf, type Edit } from "./core/edit.ts";
+import { scheduleVerbs } from "./core/schedules.ts";
 import { statusOf, type StatusReport } from "./core/status.ts";
 import { listEntries } from "./core/task-list.ts";
 import { STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "./core/records.ts";
@@ -23,13 +28,16 @@ import {
   addTasks, allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask, listTasks, releaseTask, removeTask, reopenTask, resetAll, resetTask, retryFailed,
   type TaskEdit, type TaskFilter,
 } from "./core/tasks.ts";
-import { formatToken, holderName, parseToken, type Token } from "./core/token.ts";
+import { parseToken, type Token } from "./core/token.ts";
 import type { Store } from "./store/store.ts";
 import { hostEvidence } from "./worker/liveness.ts";
 import { defaultActor, isGone, MODEL, openOptions, openStore, sealAt, type StateOptions } from "./state/opening.ts";
 import { placeOf, type Place } from "./state/place.ts";
 import { executeOnce } from "./worker/once.ts";
+import type { Executor, Verifier } from "./worker/executor.ts";
 import { functionExecutor, functionVerifier, type Execute, type Verify } from "./worker/function.ts";
+import { askPerson, claimHeld, heldClaims, renewHeld, type Claim, type ClaimOptions, type HeldClaim, type Question } from "./worker/held.ts";
+import { watchDecisions, type DecisionHook, type Watch } from "./worker/notify.ts";
 import { Worker, type WorkerOptions } from "./worker/worker.ts";
 
 /**
@@ -47,7 +55,7 @@ export async function openState(url: string, options: StateOptions = {}): Promis
   const actor = options.actor ?? defaultActor();
   const { store, lockFolder } = await openStore(url, { ...MODEL, adopt: (document, from) => adopt(document, { ...from, actor }) }, open);
   try {
-    await passSeal(store, { readOnly: open.readOnly, isGone: isGone(open.clock), sealAt: sealAt(open), notice: open.notice });
+    await passSeal(store, { readOnly: open.readOnly, isGone: isGone(open.clock), sealAt: sealAt(open, [url]), notice: open.notice });
   } catch (error) {
     await store.close();
     throw error;
@@ -77,15 +85,15 @@ export function hereAt(location: string, options: StateOptions): Here {
 
 const NONE = Object.fromEntries(STATUSES.map((status) => [status, 0])) as Record<Status, number>;
 
-/** A claimed task and the token that lets its holder complete, fail or release it. */
-export type Claim = { readonly task: Task; readonly token: string };
+export type { Claim, ClaimOptions, HeldClaim, Question } from "./worker/held.ts";
 
 /** How a task is settled: by the holder of a claim, with its token, or by anybody else. */
 export type SettleOptions = { readonly actor?: string; readonly token?: string | Token | undefined };
 
 export type WorkOptions = Omit<WorkerOptions, "executor" | "verifier" | "lanes"> & {
-  readonly execute: Execute;
-  readonly verify?: Verify;
+  /** Your function, or an executor such as an agent. */
+  readonly execute: Execute | Executor;
+  readonly verify?: Verify | Verifier;
   /** Work this batch only. */
   readonly batch?: string;
 };
@@ -97,6 +105,8 @@ export class State {
   readonly actor: string;
   /** Where it is: a path, a URL without its password, ":memory:". */
   readonly location: string;
+  /** What stops a queue or a batch whose tasks keep failing, or that has used up what it may. */
+  readonly breakers: ReturnType<typeof breakerVerbs>;
   readonly #lockFolder: string | null;
   readonly #workers = new Set<Worker>();
   #closed: Promise<void> | null = null;
@@ -108,6 +118,8 @@ export class State {
     this.actor = options.actor;
     this.location = store.location;
     this.#lockFolder = lockFolder;
+    this.schedules = scheduleVerbs(this.committer, this.actor);
+    this.breakers = breakerVerbs(this.committer, this.actor);
   }
 
   /** Tasks: work that must end exactly once. A task is named by its id or its key. */
@@ -123,7 +135,11 @@ export class State {
     /** How many there are in each status. */
     count: async (): Promise<Record<Status, number>> => ({ ...NONE, ...(await this.committer.store.count("task", { index: "status" }, "status")) }),
     /** Claims the next due task for a caller that runs it itself; held for `leaseMs` (default an hour), null when nothing is due. */
-    claim: (options: { leaseMs?: number; queue?: string; batch?: string; actor?: string } = {}): Promise<Claim | null> => this.#claim(options),
+    claim: (options: ClaimOptions = {}): Promise<Claim | null> => claimHeld(this, options),
+    /** The claims that are held by time, of one caller when it is named, with their tokens. */
+    claims: (caller?: string): Promise<HeldClaim[]> => heldClaims(this.committer, caller),
+    /** Extends a claim for an hour, or `leaseMs`. Throws `lease_lost` when it is over. */
+    renew: (token: string, leaseMs?: number): Promise<Task> => renewHeld(this.committer, parseToken(token), leaseMs),
     complete: (ref: number | string, result: unknown, options: SettleOptions = {}): Promise<Task> => this.#pastDead(() => completeTask(this.committer, ref, result, this.#settling(options))),
     fail: (ref: number | string, reason: string, options: SettleOptions & { permanent?: boolean } = {}): Promise<Task> => this.#pastDead(() => failTask(this.committer, ref, reason, { ...options, ...this.#settling(options) })),
     release: (ref: number | string, options: SettleOptions & { force?: boolean; reason?: string } = {}): Promise<Task> => releaseTask(this.committer, ref, { ...options, ...this.#settling(options) }),
@@ -144,15 +160,22 @@ export class State {
     /** All tasks that fit, however many. */
     all: (filter: Omit<TaskFilter, "limit" | "after"> = {}): Promise<Task[]> => allTasks(this.committer, filter),
     /** Runs `fn` for the task unless it is completed; a concurrent caller gets the same result. Throws what the task failed with. */
-    executeOnce: <T>(ref: number | string, fn: Execute): Promise<T> => executeOnce(this.#home(), ref, fn) as Promise<T>,
+    executeOnce: <T>(ref: number | string, fn: Execute | Executor): Promise<T> => executeOnce(this.#home(), ref, fn) as Promise<T>,
   };
 
   /** What a person must settle. */
   readonly decisions = {
     inbox: (): Promise<Decision[]> => inbox(this.committer),
     get: (id: string): Promise<Decision> => getDecision(this.committer, id),
+    /** Asks a person; with the token of a claim its task is set aside until the answer is there. */
+    ask: (question: Question, token?: string): Promise<Decision> => askPerson(this, question, token === undefined ? undefined : parseToken(token)),
     settle: (id: string, settlement: Omit<Settlement, "actor"> & { actor?: string }): Promise<Decision> => settleDecision(this.committer, id, { actor: this.actor, ...settlement }),
+    /** Calls `hook` with each decision that waits for a person, and again when it is escalated. Stop it before the state is closed. */
+    watch: (hook: DecisionHook, notice?: (line: string) => void): Watch => watchDecisions(this, hook, notice),
   };
+
+  /** Tasks added by the clock. */
+  readonly schedules: ReturnType<typeof scheduleVerbs>;
 
   /** What people did to the state file by hand. Without such a file (SQLite, memory) there are none. */
   readonly edits = {
@@ -190,6 +213,18 @@ export class State {
     import: (file: string, options: ImportOptions = {}): Promise<ImportedList> => importFile(this.committer, file, options, this.actor),
   };
 
+  /** Named values that tasks wait for. */
+  readonly events = eventVerbs(this);
+
+  /** The saved states of model-driven loops, one for a task. */
+  readonly agents = agentVerbs(this);
+
+  /** Large values kept by content, out of records. */
+  readonly artifacts = artifactVerbs(this, MODEL.kinds);
+
+  /** What is remembered: entity, attribute, value, with source and confidence. */
+  readonly memory = memoryVerbs(this);
+
   /** Where everything stands, for people and programs. Reads only. */
   status(): Promise<StatusReport> {
     return statusOf(this.committer, this.location, hostEvidence(this.clock).ownerState);
@@ -198,6 +233,11 @@ export class State {
   /** Why a task stands where it stands, and what moves it. Reads only. */
   async why(ref: number | string): Promise<Why> {
     return explain(this.committer, await getTask(this.committer, ref), hostEvidence(this.clock).ownerState);
+  }
+
+  /** The same state, acted on under another name; it is closed with this one. */
+  as(actor: string): State {
+    return new State(this.committer.store, this.#lockFolder, { clock: this.clock, random: this.random, actor });
   }
 
   /** The place it is at. */
@@ -235,16 +275,6 @@ export class State {
 
   #pastDead<T>(act: () => Promise<T>): Promise<T> {
     return pastDead(this.committer, hostEvidence(this.clock), this.actor, act);
-  }
-
-  async #claim(options: { leaseMs?: number; queue?: string; batch?: string; actor?: string }): Promise<Claim | null> {
-    // Nobody else may be there to see that a worker died, a delay has passed or a wait is over.
-    await sweep(this.committer, hostEvidence(this.clock), this.actor, false);
-    const [task] = await claimDue(this.committer, {
-      lanes: [{ queue: options.queue ?? DEFAULT_QUEUE, batch_id: options.batch ?? null }], verifier: null, limit: 1,
-      worker: holderName(this.random), leaseMs: options.leaseMs ?? LIMITS.heldLeaseMs, actor: options.actor ?? this.actor,
-    });
-    return task ? { task, token: formatToken(task) } : null;
   }
 
   #settling({ actor, token }: SettleOptions): { readonly actor: string; readonly token: Token | undefined } {

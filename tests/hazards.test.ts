@@ -8,9 +8,9 @@ import { Committer } from "../src/core/committer.ts";
 import type { Task } from "../src/core/records.ts";
 import type { Store } from "../src/store/store.ts";
 import { Lease } from "../src/worker/lease.ts";
-import { STORES } from "./stores.ts";
+import { ALL_STORES } from "./stores.ts";
 
-for (const store of STORES) {
+for (const store of ALL_STORES) {
   test(`hazard 3, ${store.name}: a claim, its attempt and its history are one write; a decision that throws writes nothing`, async (t) => {
     const state = await store.open(t);
     await state.tasks.addAll(Array.from({ length: 5 }, (_, i) => ({ description: `task ${i}` })));

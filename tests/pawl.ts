@@ -10,15 +10,16 @@ export const BIN = join(import.meta.dirname, "..", "src", "surface", "bin.ts");
 export type Ended = { readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly stdout: string; readonly stderr: string };
 export type Options = { readonly env?: { readonly [name: string]: string | undefined }; readonly input?: string };
 
-/** A folder of its own that goes with the test, and `pawl` in it. */
+/** A folder of its own that goes with the test, and `pawl` in it, on the state of that name or at that URL. */
 export function place(t: TestContext, stateFile = ".pawl/state.json") {
   const folder = mkdtempSync(join(tmpdir(), "pawl-test-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const environment = (options: Options): NodeJS.ProcessEnv => ({ ...process.env, NO_COLOR: "1", PAWL_ACTOR: "tester", PAWL_STATE: join(folder, stateFile), ...options.env });
+  const state = /^[a-z]+:\/\//.test(stateFile) ? stateFile : join(folder, stateFile);
+  const environment = (options: Options): NodeJS.ProcessEnv => ({ ...process.env, NO_COLOR: "1", PAWL_ACTOR: "tester", PAWL_STATE: state, ...options.env });
   const start = (args: readonly string[], options: Options = {}): Running => running(spawn(process.execPath, [BIN, ...args], { cwd: folder, env: environment(options), stdio: ["pipe", "pipe", "pipe"] }), options.input);
   return {
     folder,
-    state: join(folder, stateFile),
+    state,
     path: (name: string) => join(folder, name),
     write(name: string, text: string, mode?: number): string {
       writeFileSync(join(folder, name), text);

@@ -1,8 +1,9 @@
-// A state on a clock that a test moves by hand, with workers that can die like a process: from one moment on nothing they
-// do reaches the store, none of their timers fires, and nobody is told. What they left behind is what a kill -9 leaves.
+// A state on a clock that a test moves by hand (on Postgres time passes by itself), with workers that can die like a
+// process: from one moment on nothing they do reaches the store, none of their timers fires, and nobody is told. What they
+// left behind is what a kill -9 leaves.
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import { manualClock, type Clock, type ManualClock } from "../src/base/clock.ts";
+import { manualClock, sleep, systemClock, type Clock, type ManualClock } from "../src/base/clock.ts";
 import { seededRandom } from "../src/base/id.ts";
 import { Committer } from "../src/core/committer.ts";
 import type { Status, Task } from "../src/core/records.ts";
@@ -101,8 +102,17 @@ export type Simulation = {
 /** Leases of simulated workers: short, so that little time has to pass for a takeover. */
 export const LEASE_MS = 3_000;
 
+/** Of those on Postgres, where the server's clock counts and nobody moves it. */
+const REAL_LEASE_MS = 600;
+
+/** Time as it passes: to move it on is to wait a moment. */
+function realClock(): ManualClock {
+  return { ...systemClock, advance: (ms) => sleep(systemClock, Math.min(ms, 20)), jump: () => assert.fail("the server's clock cannot be moved"), pending: 0 };
+}
+
 export async function simulate(t: TestContext, store: TestStore = MEMORY): Promise<Simulation> {
-  const clock = manualClock();
+  const real = store.name === "postgres";
+  const clock = real ? realClock() : manualClock();
   const state = await store.open(t, { clock, random: seededRandom(7) });
   const started: Started[] = [];
   t.after(() => started.forEach((one) => one.die()));
@@ -121,7 +131,7 @@ export async function simulate(t: TestContext, store: TestStore = MEMORY): Promi
     start(execute, { verify, death, ...options } = {}) {
       const life = mortalHome(state, clock, death);
       const worker = new Worker(life.home, {
-        executor: functionExecutor(execute), verifier: verify ? functionVerifier(verify) : null, trustLocks: false, leaseMs: LEASE_MS, backoff: { jitter: false }, ...options,
+        executor: functionExecutor(execute), verifier: verify ? functionVerifier(verify) : null, trustLocks: false, leaseMs: real ? REAL_LEASE_MS : LEASE_MS, backoff: { jitter: false }, ...options,
       });
       worker.idle().catch(() => undefined);
       const one: Started = { ...life, worker, get dead() { return life.dead; } };

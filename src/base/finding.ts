@@ -39,6 +39,16 @@ export const FINDINGS = {
   sqlite_old: "warning", // a SQLite whose write-ahead log is not safe
   sqlite_setting: "error",
   sqlite_schema: "note", // the next open brings it up to date
+  // the Postgres store
+  server_unsupported: "error", // too old, or not in UTF8
+  server_setting: "error", // it may lose what was acknowledged
+  server_read_only: "error", // a standby, or set to refuse writing
+  schema_damaged: "error", // a table, a column or an index that belongs to it is not there
+  schema_old: "note", // the next open brings it up to date
+  counts_wrong: "warning", // kept counts that are not what counting gives
+  rights_missing: "warning", // this role cannot do what Pawl does
+  long_transaction: "warning", // somebody holds up cleaning and perhaps writers
+  clock_apart: "note", // this machine's clock and the server's
   // workers
   worker_dead: "warning",
   worker_unknown: "note",
@@ -48,6 +58,9 @@ export const FINDINGS = {
   held_without_lease: "warning",
   ready_wrong: "warning",
   dangling: "warning", // a record of something that is not there
+  untold: "warning", // what a task waits for is there, and the task does not know
+  agent_damaged: "error", // an agent that is not what its patches make, or a budget that does not add up
+  artifact_damaged: "error", // content that is missing, or not what was put
   counter_low: "error", // an id would be given twice
 } as const satisfies { readonly [code: string]: Severity };
 

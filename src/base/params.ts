@@ -4,7 +4,7 @@ import { parseDuration } from "./duration.ts";
 import { PawlError } from "./errors.ts";
 import { canonical, type Json } from "./json.ts";
 
-export type ParamType = "text" | "integer" | "boolean" | "json" | "duration" | "time" | "texts" | "refs";
+export type ParamType = "text" | "integer" | "number" | "boolean" | "json" | "duration" | "time" | "texts" | "ref" | "refs";
 
 export type Param = {
   readonly type: ParamType;
@@ -24,13 +24,17 @@ export type Param = {
   readonly plain?: true;
   /** Its items may hold commas: each is given by a flag of its own. */
   readonly commas?: true;
+  /** Names a file or a state on the machine of the caller: a door to others keeps it within one folder. */
+  readonly path?: true;
+  /** Other doors do not offer it. */
+  readonly cliOnly?: true;
 };
 
 export type Params = { readonly [name: string]: Param };
 
-type ValueOf<P extends Param> = P["type"] extends "text" | "time"
+type ValueOf<P extends Param> = P["type"] extends "text" | "time" | "ref"
   ? string
-  : P["type"] extends "integer" | "duration"
+  : P["type"] extends "integer" | "number" | "duration"
     ? number
     : P["type"] extends "boolean"
       ? boolean
@@ -45,14 +49,26 @@ export type Input<P extends Params> = { readonly [N in keyof P as P[N] extends {
   readonly [N in keyof P as P[N] extends { required: true } ? never : N]?: ValueOf<P[N]>;
 };
 
+/** The name of a parameter in JSON: snake_case as in records, a duration with its unit. Both names are read everywhere. */
+export function wireName(name: string, param: Param): string {
+  return `${name.replaceAll("-", "_")}${param.type === "duration" ? "_ms" : ""}`;
+}
+
+/** The declared name for a name as it was given; undefined when there is none. */
+function declaredName(params: Params, given: string): string | undefined {
+  if (Object.hasOwn(params, given)) return given;
+  return Object.keys(params).find((name) => wireName(name, params[name]!) === given);
+}
+
 /** Checks and converts raw input (texts from a command line, values from JSON). Unknown names are refused. Throws `usage`. */
 export function checkInput<P extends Params>(params: P, raw: { readonly [name: string]: unknown }, what: string): Input<P> {
   const result: { [name: string]: unknown } = {};
-  for (const name in raw) {
-    if (raw[name] === undefined) continue;
-    const param = Object.hasOwn(params, name) ? params[name] : undefined;
-    if (!param) throw new PawlError("usage", `${what} takes no "${name}".`, { next: `It takes: ${Object.keys(params).join(", ") || "nothing"}.`, details: { param: name } });
-    result[name] = convert(param, raw[name], name);
+  for (const given of Object.keys(raw)) {
+    if (raw[given] === undefined) continue;
+    const name = declaredName(params, given);
+    if (name === undefined) throw new PawlError("usage", `${what} takes no "${given}".`, { next: `It takes: ${Object.keys(params).join(", ") || "nothing"}.`, details: { param: given } });
+    if (Object.hasOwn(result, name)) throw new PawlError("usage", `${what} was given ${name} twice.`, { next: "Give it once.", details: { param: given } });
+    result[name] = convert(params[name]!, raw[given], given);
   }
   for (const name in params) {
     const given = result[name];
@@ -66,8 +82,12 @@ function convert(param: Param, value: unknown, name: string): unknown {
     case "text":
     case "time":
       return text(param, value, name);
+    case "ref":
+      return typeof value === "number" ? String(integer(param, value, name)) : text(param, value, name);
     case "integer":
       return integer(param, value, name);
+    case "number":
+      return number(param, value, name);
     case "duration":
       return typeof value === "number" ? integer(param, value, name) : parseDuration(text(param, value, name), { min: param.min ?? 1, name });
     case "boolean":
@@ -100,6 +120,13 @@ function integer(param: Param, value: unknown, name: string): number {
   if (!Number.isSafeInteger(number)) throw bad(name, value, "a whole number");
   if (param.min !== undefined && (number as number) < param.min) throw bad(name, value, `at least ${param.min}`);
   return number as number;
+}
+
+function number(param: Param, value: unknown, name: string): number {
+  const read = typeof value === "string" && /^[+-]?([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})$/.test(value) ? Number(value) : value;
+  if (typeof read !== "number" || !Number.isFinite(read)) throw bad(name, value, "a number");
+  if (param.min !== undefined && read < param.min) throw bad(name, value, `at least ${param.min}`);
+  return read;
 }
 
 function bad(name: string, value: unknown, wanted: string): PawlError {

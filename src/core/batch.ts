@@ -6,6 +6,7 @@ import { iso, parseIso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
+import { isDue } from "./line.ts";
 import { itemKey, type ListEntry } from "./list-entry.ts";
 import { percent } from "./progress.ts";
 import type { Batch, Item, Status, Task } from "./records.ts";
@@ -150,7 +151,7 @@ export function summarizeTasks(tasks: readonly Task[]): BatchSummary {
 
 /** Pending, and neither due nor delayed: it is behind another task. */
 export function isBlocked(task: Task): boolean {
-  return task.status === "pending" && !task.ready && task.run_at === null;
+  return task.status === "pending" && !isDue(task) && task.run_at === null;
 }
 
 /** True when nothing is left undone. Failed and cancelled are ends, not completions: such a batch is never all completed. */

@@ -5,10 +5,12 @@ import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import type { Change, Fields, Rec } from "../store/store.ts";
 import { isBlocked, linkDependencies, newBatchId, planImport, recordContextClear, shouldClearContext, summarize, type BatchSummary, type Link } from "./batch.ts";
+import { commitUsage } from "./breakers.ts";
 import type { Committer } from "./committer.ts";
 import { itemKey, type ListEntry } from "./list-entry.ts";
 import { addTask, allCompleted, DEFAULT_QUEUE, type NewTask } from "./new-task.ts";
 import { deriveReady } from "./dependency.ts";
+import { fillVacancies } from "./slots.ts";
 import { TERMINAL, type Batch, type Item, type Status, type Task } from "./records.ts";
 import { cancelTask, completeTask, failTask, findTask, getTask } from "./tasks.ts";
 
@@ -133,6 +135,7 @@ export async function importEntries(committer: Committer, batch: Batch, entries:
     }
   }
   await Promise.all(flight);
+  await fillVacancies(committer, actor);
   const changed = [...plan.gone, ...plan.back, ...plan.moved];
   await Promise.all(changed.map((item) => committer.commit({ puts: [{ kind: "item", key: [item.batch_id, item.key], set: { removed: item.removed, position: item.position } }] })));
   return { added: plan.add.length, known: entries.length - plan.add.length, gone: plan.gone.length, back: plan.back.length };
@@ -175,6 +178,7 @@ export function taskFields(batch: Pick<Batch, "id" | "queue"> | null, entry: Lis
     ...(key === undefined ? {} : { key }), ...(input === undefined ? {} : { input }), ...(priority === undefined ? {} : { priority }),
     ...(tags === undefined ? {} : { tags }), ...(run_at === undefined ? {} : { run_at }), ...(result === undefined ? {} : { result }),
     ...optional("max_attempts", entry.max_attempts ?? defaults.max_attempts), ...optional("timeout_ms", entry.timeout_ms ?? defaults.timeout_ms),
+    ...optional("concurrency_key", entry.concurrency_key), ...optional("concurrency_limit", entry.concurrency_limit),
     ...optional("verifier", entry.verifier ?? defaults.verifier), ...optional("deadline_at", deadlineMs === undefined ? entry.deadline_at : iso(now + deadlineMs)),
   };
 }
@@ -227,7 +231,8 @@ export class BatchHandle {
   /** Counts tokens a model has in its context. */
   async recordTokens(n: number): Promise<void> {
     if (!Number.isSafeInteger(n) || n < 0) throw new PawlError("usage", `Tokens must be a whole number of at least 0, not ${n}.`, { next: "Give the tokens used since the last call." });
-    const added = await this.#committer.commit({ puts: [], additions: [{ kind: "batch", key: this.id, field: "tokens", n }] });
+    const change = { puts: [], additions: [{ kind: "batch", key: this.id, field: "tokens", n }] };
+    const added = await commitUsage(this.#committer, `batch:${this.id}`, { tokens: n }, this.#actor, change);
     if (!added.ok) throw "error" in added ? added.error : new PawlError("not_found", `batch not found: ${this.id}`);
   }
 

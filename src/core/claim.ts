@@ -2,6 +2,7 @@
 // when it has their verifier. The store reads and locks; the rule here decides; claim and history are one change.
 import { PawlError } from "../base/errors.ts";
 import type { ClaimOrder, Query } from "../store/store.ts";
+import { isRecount, KnownBreakers, type Passage } from "./breakers.ts";
 import { Committer } from "./committer.ts";
 import { asTask, type Task } from "./records.ts";
 import { claim, claimReview, pastDeadline } from "./task.ts";
@@ -21,18 +22,45 @@ export type ClaimRequest = {
   readonly leaseMs: number;
   /** For history; the worker id unless a person claims. */
   readonly actor?: string;
+  /** What the caller knows of the breakers over its lanes from one claim to the next. A task claimed by its id is asked for by name: no breaker holds it. */
+  readonly breakers?: KnownBreakers;
 };
 
-/** Claims up to `limit` tasks in one change. A due task whose deadline has passed is failed instead, and not returned. */
+/** How often the breakers may change under one claim before it leaves its lanes for the next. */
+const TRIES = 10;
+
+/** Claims up to `limit` tasks, those of its lanes that no breaker holds back. A due task whose deadline has passed is failed instead, and not returned. */
 export async function claimDue(committer: Committer, request: ClaimRequest): Promise<Task[]> {
+  if (request.only !== undefined) return claimPast(committer, request, null);
+  const { breakers = new KnownBreakers(), actor = request.worker } = request;
+  const claimed: Task[] = [];
+  for (let i = 0; i < TRIES; i++) {
+    try {
+      for (const passage of await breakers.passages(committer, request.lanes, actor)) {
+        const limit = Math.min(request.limit - claimed.length, passage.limit);
+        if (limit > 0) claimed.push(...(await claimPast(committer, { ...request, lanes: passage.lanes, limit }, passage)));
+      }
+      return claimed;
+    } catch (error) {
+      if (error !== CHANGED) throw error;
+      breakers.forget();
+    }
+  }
+  return claimed;
+}
+
+/** A breaker is not as it was read: nothing was claimed. */
+const CHANGED = new PawlError("conflict", "A breaker changed.");
+
+async function claimPast(committer: Committer, request: ClaimRequest, passage: Passage<Lane> | null): Promise<Task[]> {
   for (;;) {
-    const { claimed, late } = await claimOnce(committer, request);
+    const { claimed, late } = await claimOnce(committer, request, passage);
     for (const task of late) await expireTask(committer, task, request.actor ?? request.worker);
     if (claimed.length > 0 || late.length === 0) return claimed;
   }
 }
 
-async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{ claimed: Task[]; late: Task[] }> {
+async function claimOnce(committer: Committer, request: ClaimRequest, passage: Passage<Lane> | null): Promise<{ claimed: Task[]; late: Task[] }> {
   let claimed: Task[] = [];
   let late: Task[] = [];
   const result = await committer.claim(orderOf(request), (records, now) => {
@@ -45,11 +73,14 @@ async function claimOnce(committer: Committer, request: ClaimRequest): Promise<{
       claimed.push(outcome.task);
       return outcome;
     });
-    // No guards: the records were read inside this very transaction.
-    return outcomes.length === 0 ? null : { puts: outcomes.flatMap((outcome) => outcome.change.puts) };
+    if (outcomes.length === 0) return null;
+    // Of the tasks no guards: they were read inside this very transaction. The breakers were read before it.
+    const { guards = [], puts = [], additions = [] } = passage?.admit(outcomes, now) ?? {};
+    return { guards, puts: [...outcomes.flatMap((outcome) => outcome.change.puts), ...puts], additions };
   });
   if (result === null) return { claimed: [], late };
   if (result.ok) return { claimed, late };
+  if ("conflict" in result && isRecount(result.conflict)) throw CHANGED;
   // The rule saw the records inside the transaction: nothing can have changed under it.
   throw "error" in result ? result.error : new PawlError("internal", "A claim conflicted with itself.");
 }
@@ -88,6 +119,7 @@ export async function isMoving(committer: Committer, lanes: readonly Lane[], ver
   for (const lane of lanes) {
     if ((await nextDue(committer, lane)).length > 0) return true;
   }
+  for (const { queue, batch_id } of lanes) if ((await store.list("task", { index: "in_line", equals: { queue, batch_id }, limit: 1 })).length > 0) return true;
   if (await some({ index: "lease" }, () => true)) return true;
   if (await some({ index: "delayed" }, (task) => task.status === "pending" || task.verifier === verifier)) return true;
   if (verifier !== null && (await some({ index: "status", equals: { status: "review" } }, (task) => task.ready && task.verifier === verifier))) return true;

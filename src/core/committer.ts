@@ -79,17 +79,18 @@ export class Committer {
 }
 
 /** How often a decision is made again on newer records before giving up; each time someone else got in between. */
-const TRIES = 100;
+export const TRIES = 100;
 
 /**
  * Commits what `rule` decides about a task, deciding again when the task changed in between. An owner whose fence is no
- * longer the task's gets `lease_lost`; a task that is gone, `not_found`; a conflict on another record goes to `onConflict`.
+ * longer the task's gets `lease_lost`; a task that is gone, `not_found`; a conflict on another record goes to `onConflict`,
+ * unless `again` says that the same task is decided about once more.
  */
 export async function settle(
   committer: Committer,
   task: Task,
   rule: (task: Task, now: number) => Outcome | Promise<Outcome>,
-  options: { fence?: number; onConflict?: (conflict: Conflict) => Error | null } = {},
+  options: { fence?: number; onConflict?: (conflict: Conflict) => Error | null; again?: (conflict: Conflict) => boolean } = {},
 ): Promise<Task> {
   let current = task;
   for (let i = 0; i < TRIES; i++) {
@@ -97,6 +98,7 @@ export async function settle(
     const result = await committer.commit(outcome.change);
     if (result.ok) return outcome.task;
     if ("error" in result) throw result.error;
+    if (options.again?.(result.conflict)) continue;
     current = currentTask(result.conflict, task, options);
   }
   throw new PawlError("conflict", `Task ${task.id} changes faster than this command can decide about it.`, { next: "Try again." });

@@ -20,10 +20,10 @@ import { releaseTask } from "./tasks.ts";
 /** Where a state is or may be, as a thing to act on: nothing here looks at what the state's seal says. */
 export type Site = {
   readonly location: string;
-  exists(): boolean;
+  exists(): Promise<boolean>;
   open(options: { readonly readOnly: boolean }): Promise<Store>;
   /** Removes everything that is there. Only ever called on what a copy made. */
-  discard(): void;
+  discard(): Promise<void>;
 };
 
 export type CopyOptions = {
@@ -39,10 +39,13 @@ export type CopyOptions = {
   readonly notice: (line: string) => void;
   /** This copier, as it stands in the seals, and whether one that stands there is gone. */
   readonly me: Json;
-  readonly isGone: (by: Json) => boolean;
+  readonly isGone: IsGone;
   readonly sealAt: SealAt;
   readonly evidence: Evidence;
 };
+
+/** Whether the copier `by` is gone, whose last step was at `since`. */
+export type IsGone = (by: Json, since: string) => boolean;
 
 /** The seal of another place: null when it has none, undefined when no state can be read there. */
 export type SealAt = (location: string) => Promise<Seal | null | undefined>;
@@ -59,8 +62,11 @@ export type CopyReport = {
 
 /** Processes on this machine that belong to the old place; no lease of theirs is left when a state is copied. */
 const STAY: ReadonlySet<string> = new Set(["worker", "process"]);
+const MOVED: readonly Kind[] = KINDS.filter(({ name }) => !STAY.has(name));
 /** Records in one piece: bounds memory, and the time one flush takes. */
 const PIECE = 500;
+/** The same of records that hold large texts. */
+const LARGE_PIECE = 10;
 const LOOK_MS = 50;
 /** How long idle workers get to sign off, in ms: they look several times a second. */
 const LEAVE_MS = 2_000;
@@ -68,7 +74,7 @@ const LEAVE_MS = 2_000;
 /** Copies the state at `from` to `to`, where there must be none. Throws `usage`, `not_found`, `conflict`, `busy`, `moved`. */
 export async function copyState(from: Site, to: Site, options: CopyOptions): Promise<CopyReport> {
   if (from.location === to.location) throw new PawlError("usage", "A state cannot be copied to where it is.", { next: "Name another path." });
-  if (!from.exists()) throw new PawlError("not_found", `There is no state at ${from.location}.`, { next: "Name the state to copy." });
+  if (!(await from.exists())) throw new PawlError("not_found", `There is no state at ${from.location}.`, { next: "Name the state to copy." });
   const source = await from.open({ readOnly: false });
   try {
     await passSeal(source, { readOnly: false, isGone: options.isGone, sealAt: options.sealAt, notice: options.notice });
@@ -89,9 +95,12 @@ async function sealedCopy(source: Store, from: Site, to: Site, seal: Seal, optio
   };
   try {
     const released = await drain(source, options);
-    await step(seal);
-    const report = { from: from.location, to: to.location, released, kept_open: options.keepOpen === true };
-    return { ...report, ...(await fill(source, from, to, seal, options, step)) };
+    await step({ ...seal, at: iso(options.clock.now()) });
+    const mark: Seal = { ...now, to: from.location, unfinished: true };
+    const handOver = () => (options.keepOpen ? Promise.resolve() : step({ to: seal.to, at: iso(options.clock.now()), copy: seal.copy! }));
+    const filled = await fill(source, to, mark, MOVED, { handOver, last: null, notice: options.notice });
+    if (options.keepOpen) await source.seal(null, now);
+    return { from: from.location, to: to.location, released, kept_open: options.keepOpen === true, ...filled };
   } catch (error) {
     // Once it is sealed for good the copy is whole, and the target opens by itself.
     if (now.by !== undefined) await source.seal(null, now).catch((failure: unknown) => options.notice(`${from.location} is still sealed (${messageOf(failure)}); the next command opens it again.`));
@@ -99,35 +108,49 @@ async function sealedCopy(source: Store, from: Site, to: Site, seal: Seal, optio
   }
 }
 
-/** Fills the target, proves it equal, and hands over. What is left of a copy that failed before that is removed. */
-async function fill(source: Store, from: Site, to: Site, seal: Seal, options: CopyOptions, step: (next: Seal) => Promise<void>): Promise<{ records: { [kind: string]: number }; hash: string }> {
+type Filling = { readonly handOver: () => Promise<void>; readonly last: Seal | null; readonly notice: (line: string) => void };
+
+/** Fills the target under the mark and proves it equal; then `handOver`, and `last` takes the place of the mark. What is left of one that failed before that is removed. */
+export async function fill(source: Store, to: Site, mark: Seal, kinds: readonly Kind[], { handOver, last, notice }: Filling): Promise<{ records: { [kind: string]: number }; hash: string }> {
   const target = await to.open({ readOnly: false });
-  const mark: Seal = { ...seal, to: from.location, unfinished: true };
-  let proven = false;
+  // Until it is proven. Then it may be the state, even if the next answer is lost, and nothing is removed.
+  let ours = true;
   try {
-    await target.seal(mark, null);
-    const read = digest();
-    await target.load(counted(piecesOf(source), read), await source.counters());
-    const wanted = read.end(await source.counters());
-    const there = await contentHash(target);
-    if (there.hash !== wanted.hash) throw new PawlError("corrupt", `The copy at ${to.location} is not what was copied: ${difference(wanted.records, there.records)}.`, { next: "Check the disk, then copy again. The original is as it was." });
-    // From here on it may be the state: even if the next answer is lost, nothing is removed.
-    proven = true;
-    if (!options.keepOpen) await step({ to: seal.to, at: iso(options.clock.now()), copy: seal.copy! });
-    await target.seal(null, mark);
-    if (options.keepOpen) await source.seal(null, seal);
+    const wanted = await load(source, target, mark, kinds, to.location);
+    ours = false;
+    await handOver();
+    await target.seal(last, mark);
     return wanted;
+  } catch (error) {
+    if (ours && isPawlError(error, "conflict")) {
+      // Somebody else was faster here, with another copy or with work of his own: that stays.
+      ours = false;
+      await target.seal(null, mark).catch(() => undefined);
+    }
+    throw error;
   } finally {
-    await target.close();
-    if (!proven) to.discard();
+    await target.close().catch(() => undefined);
+    if (ours) await to.discard().catch((failure: unknown) => notice(`What was copied to ${to.location} so far is still there (${messageOf(failure)}); copying again replaces it.`));
   }
+}
+
+async function load(source: Store, target: Store, mark: Seal, kinds: readonly Kind[], location: string): Promise<{ records: { [kind: string]: number }; hash: string }> {
+  await target.seal(mark, null);
+  const read = digest();
+  // Read once: a write that is refused may still use up ids, which nobody ever sees.
+  const counters = await source.counters();
+  await target.load(counted(piecesOf(source, kinds), read), counters);
+  const wanted = read.end(counters);
+  const there = await contentHash(target, kinds);
+  if (there.hash === wanted.hash) return wanted;
+  throw new PawlError("corrupt", `The copy at ${location} is not what was copied: ${difference(wanted.records, there.records)}.`, { next: "Check the disk, then copy again. The original is as it was." });
 }
 
 /* ---------- before ---------- */
 
 /** What is at the target is only taken away when it is a copy that was never finished. */
-async function clearTarget(to: Site, options: CopyOptions): Promise<void> {
-  if (!to.exists()) return;
+export async function clearTarget(to: Site, options: Pick<CopyOptions, "isGone" | "sealAt">): Promise<void> {
+  if (!(await to.exists())) return;
   const there = await to.open({ readOnly: true });
   let seal: Seal | null;
   try {
@@ -136,12 +159,12 @@ async function clearTarget(to: Site, options: CopyOptions): Promise<void> {
     await there.close();
   }
   if (seal?.unfinished && !(await isWhole(seal, options))) {
-    const source = seal.by !== undefined && options.isGone(seal.by) ? await options.sealAt(seal.to) : undefined;
+    const source = seal.by !== undefined && options.isGone(seal.by, seal.at) ? await options.sealAt(seal.to) : undefined;
     if (source === undefined) throw moved(to.location, seal);
     return to.discard();
   }
   const why = seal && !seal.unfinished ? `, which was moved to ${seal.to}` : "";
-  throw new PawlError("conflict", `There is a state at ${to.location} already${why}. Nothing was copied.`, { next: "Name another path, or move that one away." });
+  throw new PawlError("conflict", `There is a state at ${to.location} already${why}. Nothing was copied.`, { next: "Name another place, or move that one away." });
 }
 
 /** Waits until nobody owns a task any more; claims are refused already. Returns the tasks that were taken away by force. */
@@ -190,15 +213,16 @@ const named = (held: readonly Task[]): string => (held.length === 1 ? `task ${he
 
 /* ---------- content ---------- */
 
-/** Every record that is copied, kind by kind, in the order of keys. */
-async function* piecesOf(store: Store): AsyncIterable<Piece> {
-  for (const { name } of KINDS.filter((kind) => !STAY.has(kind.name))) {
+/** Every record of these kinds, kind by kind, in the order of keys. */
+async function* piecesOf(store: Store, kinds: readonly Kind[]): AsyncIterable<Piece> {
+  for (const { name, beside } of kinds) {
+    const limit = beside ? LARGE_PIECE : PIECE;
     for (let after: Rec | undefined; ; ) {
-      const records = await store.list(name, { limit: PIECE, ...(after ? { after } : {}) });
+      const records = await store.list(name, { limit, ...(after ? { after } : {}) });
       if (records.length > 0) yield { kind: name, records };
       // A store on this disk never waits for long: without a pause nothing else in this process would have its turn.
       await new Promise((resolve) => setImmediate(resolve));
-      if (records.length < PIECE) break;
+      if (records.length < limit) break;
       after = records.at(-1);
     }
   }
@@ -212,9 +236,9 @@ async function* counted(pieces: AsyncIterable<Piece>, read: Digest): AsyncIterab
 }
 
 /** What a state holds, as one hash that is the same on every store. Leases are left out: they belong to the place. */
-export async function contentHash(store: Store): Promise<{ hash: string; records: { [kind: string]: number } }> {
+export async function contentHash(store: Store, kinds: readonly Kind[] = MOVED): Promise<{ hash: string; records: { [kind: string]: number } }> {
   const read = digest();
-  for await (const piece of piecesOf(store)) read.add(piece);
+  for await (const piece of piecesOf(store, kinds)) read.add(piece);
   return read.end(await store.counters());
 }
 
@@ -253,7 +277,7 @@ function difference(a: { readonly [kind: string]: number }, b: { readonly [kind:
 
 export type Passing = {
   readonly readOnly: boolean;
-  readonly isGone: (by: Json) => boolean;
+  readonly isGone: IsGone;
   readonly sealAt: SealAt;
   readonly notice: (line: string) => void;
 };
@@ -265,7 +289,7 @@ export type Passing = {
 export async function passSeal(store: Store, { readOnly, isGone, sealAt, notice }: Passing): Promise<void> {
   const seal = await store.sealed();
   if (seal === null) return;
-  const gone = seal.by !== undefined && isGone(seal.by);
+  const gone = seal.by !== undefined && isGone(seal.by, seal.at);
   if (seal.unfinished) {
     if (!(await isWhole(seal, { isGone, sealAt }))) throw moved(store.location, seal);
     return readOnly ? undefined : store.seal(null, seal);
@@ -278,7 +302,7 @@ export async function passSeal(store: Store, { readOnly, isGone, sealAt, notice 
 
 /** The source was sealed for good, so this copy had been proven; only its own seal was not taken off any more. */
 async function isWhole(seal: Seal, { isGone, sealAt }: Pick<Passing, "isGone" | "sealAt">): Promise<boolean> {
-  if (seal.by === undefined || !isGone(seal.by)) return false;
+  if (seal.by === undefined || !isGone(seal.by, seal.at)) return false;
   const source = await sealAt(seal.to);
   return !!source && source.by === undefined && source.copy === seal.copy;
 }
@@ -287,10 +311,10 @@ async function isWhole(seal: Seal, { isGone, sealAt }: Pick<Passing, "isGone" | 
 export async function sealFindings(store: Store, options: Pick<Passing, "isGone" | "sealAt">): Promise<Finding[]> {
   const seal = await store.sealed();
   if (seal === null) return [];
-  const gone = seal.by !== undefined && options.isGone(seal.by);
+  const gone = seal.by !== undefined && options.isGone(seal.by, seal.at);
   const { message, next } = moved(store.location, seal);
   if (!seal.unfinished && gone) return [finding("copy_interrupted", store.location, `Its copy to ${seal.to} was interrupted. The next command that writes opens it again.`, { next: "pawl doctor --repair" })];
   if (!seal.unfinished) return [finding("sealed", store.location, message, { next: next! })];
   if (await isWhole(seal, options)) return [finding("copy_interrupted", store.location, "The copy is whole, and was interrupted at its very end. The next command that writes opens it.", { next: "pawl doctor --repair" })];
-  return [finding("unfinished_copy", store.location, message, { next: `Copy again: pawl copy ${seal.to} ${store.location}. It replaces what is here.` })];
+  return [finding("unfinished_copy", store.location, message, { next: `Copy or back up again, from ${seal.to} to ${store.location}: that replaces what is here.` })];
 }

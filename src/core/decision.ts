@@ -4,13 +4,15 @@
 // they asked themselves.
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import { canonical, type Json } from "../base/json.ts";
+import { canonical, sortedText, type Json } from "../base/json.ts";
 import type { Change, Fields, Put } from "../store/store.ts";
 import { Committer } from "./committer.ts";
-import { followChange } from "./dependency.ts";
-import { fenceGuard, type StepPlan } from "./step.ts";
-import type { Decision, DecisionKind, DecisionStatus, Failure, Step, Task, Wait } from "./records.ts";
+import { addToLimits, type Budget, type BudgetLimits, type Over } from "./budget.ts";
+import { followChange } from "./follow.ts";
+import { fenceGuard, withExtra, type Extra, type StepPlan } from "./step.ts";
+import type { Decision, DecisionKind, DecisionStatus, ExpiryPolicy, Failure, Step, Task, Wait } from "./records.ts";
 import { complete, reject, wake, type Outcome } from "./task.ts";
+import { opening, settleWait } from "./wait.ts";
 
 /** The answers each kind of decision takes, and what they do. */
 export const ANSWERS: { readonly [kind in DecisionKind]: { readonly [answer: string]: string } } = {
@@ -18,7 +20,20 @@ export const ANSWERS: { readonly [kind in DecisionKind]: { readonly [answer: str
   step_changed: { keep: "keep the recorded output", again: "run the step again with the new input", fail: "give up: the step fails" },
   review: { approve: "complete the task with this result", deny: "send it back with the reason as feedback" },
   approval: { approve: "go on", deny: "do not; the reason is passed on" },
+  action: { approve: "do it, with exactly these arguments or with edited ones", deny: "do not; the reason is passed on" },
+  budget: { approve: "go on; takes what is added to the limits", deny: "stop here; the reason is passed on" },
   question: {},
+};
+
+/** What is asked of a person, and what happens when nobody answers within `expires_in_ms`: "deny" ends the wait as expired. */
+export type Ask = {
+  readonly kind: DecisionKind;
+  /** One sentence. */
+  readonly question: string;
+  /** Exactly what the decision is about; plain JSON. */
+  readonly details?: unknown;
+  readonly expires_in_ms?: number;
+  readonly on_expiry?: ExpiryPolicy;
 };
 
 /** A change that asks a person about a step and makes the step wait for the answer. `start` is the start it is about. */
@@ -26,22 +41,24 @@ export function askAbout(
   task: Task,
   plan: { key: string },
   start: number,
-  ask: { kind: DecisionKind; question: string; details: Json; expires_at?: string | null },
+  ask: { kind: DecisionKind; question: string; details: Json; expires_at?: string | null; on_expiry?: ExpiryPolicy },
   actor: string,
   now: number,
 ): Change {
   const decision: Fields = {
     task_id: task.id, kind: ask.kind, status: "open", question: ask.question, options: ANSWERS[ask.kind], details: ask.details, round: task.round,
     step_key: plan.key, step_start: start, asked_by: actor, created_at: iso(now), expires_at: ask.expires_at ?? null,
+    on_expiry: ask.on_expiry ?? null,
   };
-  const wait: Fields = { task_id: task.id, round: task.round, key: plan.key, kind: "decision", status: "open", decision_id: { $new: 0 }, due_at: ask.expires_at ?? null, created_at: iso(now) };
-  return { guards: [fenceGuard(task)], puts: [{ kind: "decision", record: decision }, { kind: "wait", record: wait }] };
+  const due_at = ask.on_expiry === "wait" ? null : (ask.expires_at ?? null);
+  const wait: Fields = { task_id: task.id, round: task.round, key: plan.key, kind: "decision", status: "open", decision_id: { $new: 0 }, due_at, created_at: iso(now) };
+  return { guards: [fenceGuard(task)], puts: [{ kind: "decision", record: decision }, { kind: "wait", record: wait }], additions: [opening(task)] };
 }
 
 /** A change that makes a step wait until `dueAt` (ms). */
 export function askTimer(task: Task, plan: { key: string }, dueAt: number, now: number): Change {
   const wait: Fields = { task_id: task.id, round: task.round, key: plan.key, kind: "timer", status: "open", due_at: iso(dueAt), created_at: iso(now) };
-  return { guards: [fenceGuard(task)], puts: [{ kind: "wait", record: wait }] };
+  return { guards: [fenceGuard(task)], puts: [{ kind: "wait", record: wait }], additions: [opening(task)] };
 }
 
 export function unknownEffect(task: Task, plan: StepPlan, step: Pick<Step, "start" | "started_at" | "input">, why: string): { kind: DecisionKind; question: string; details: Json } {
@@ -52,15 +69,22 @@ export function unknownEffect(task: Task, plan: StepPlan, step: Pick<Step, "star
   };
 }
 
-export function stepChanged(task: Task, plan: StepPlan, step: Pick<Step, "input" | "output">): { kind: DecisionKind; question: string; details: Json } {
+export function stepChanged(task: Task, plan: StepPlan, step: Pick<Step, "input" | "output" | "output_artifact">): { kind: DecisionKind; question: string; details: Json } {
   return {
     kind: "step_changed",
     question: `The step "${plan.key}" of task ${task.id} was recorded with another input. Which holds?`,
-    details: { step: plan.key, recorded_input: step.input, input_now: plan.input, recorded_output: step.output },
+    details: { step: plan.key, recorded_input: step.input, input_now: plan.input, recorded_output: step.output_artifact ? { artifact_id: step.output_artifact } : step.output },
   };
 }
 
-export type Settlement = { readonly answer: "approve" | "deny" | string; readonly value?: unknown; readonly reason?: string | undefined; readonly actor: string };
+/** The decision to ask for when limits stand in the way: it is approved with what is added to them. */
+export function askForBudget(taskId: number, over: readonly Over[]): Ask {
+  const spent = over.map(({ resource, limit, used, wanted }) => `${resource}: ${used} of ${limit} used${wanted > 0 ? `, ${wanted} more wanted` : ""}`).join("; ");
+  return { kind: "budget", question: `The budget of task ${taskId} is used up (${spent}). May it go on?`, details: { budget_id: over[0]!.budget_id, over } };
+}
+
+/** `edit`: an action is approved with these arguments in the place of those it was asked for with. */
+export type Settlement = { readonly answer: "approve" | "deny" | string; readonly value?: unknown; readonly edit?: unknown; readonly reason?: string | undefined; readonly actor: string };
 
 /** Settles decision `id`. `not_found`, `illegal_transition` when it is settled already, `usage` when the answer does not fit. */
 export async function settleDecision(committer: Committer, id: string, settlement: Settlement): Promise<Decision> {
@@ -70,7 +94,8 @@ export async function settleDecision(committer: Committer, id: string, settlemen
     const task = decision.task_id === null ? null : (((await committer.store.get("task", [decision.task_id]))[0] ?? null) as Task | null);
     const now = committer.store.clock.now();
     const set = answered(decision, settlement, now);
-    const change = changeOf(decision, task, set, settlement, now);
+    const extra = decision.kind === "budget" && set.status === "approved" ? await addedBy(committer, decision, settlement, now) : undefined;
+    const change = withExtra(changeOf(decision, task, set, settlement, now), extra);
     const result = await committer.commit(change);
     if (result.ok) {
       const after = task && (((await committer.store.get("task", [task.id]))[0] ?? null) as Task | null);
@@ -98,6 +123,16 @@ function requireOpen(decision: Decision, settlement: Settlement): void {
   }
 }
 
+/** What approving a decision about a budget adds to its limits: nothing else lets its task go on. */
+async function addedBy(committer: Committer, { id, details, task_id }: Decision, { value, actor, reason }: Settlement, now: number): Promise<Extra> {
+  const { budget_id, over = [] } = details as unknown as { budget_id: number; over?: readonly { resource: string }[] };
+  if (value === undefined || value === null) throw new PawlError("usage", `Approving decision ${id} needs what is added to the budget.`, { next: `pawl agent budget ${task_id} --add max_${over[0]?.resource}=…` });
+  if (sortedText(canonical(value, "value")) === "{}") return {}; // it was raised already
+  const [budget] = (await committer.store.get("budget", [budget_id])) as unknown as (Budget | null)[];
+  if (!budget) throw new PawlError("not_found", `budget not found: ${budget_id}`);
+  return addToLimits(budget, canonical(value, "value") as BudgetLimits, { actor, reason, now });
+}
+
 function answered(decision: Decision, settlement: Settlement, now: number): Partial<Decision> {
   const allowed = ANSWERS[decision.kind];
   const { answer } = settlement;
@@ -105,11 +140,21 @@ function answered(decision: Decision, settlement: Settlement, now: number): Part
     const fits = decision.kind === "question" ? "any text" : Object.entries(allowed).map(([name, does]) => `${name} (${does})`).join(", ");
     throw new PawlError("usage", `"${answer}" does not answer decision ${decision.id}. It takes: ${fits}.`, { next: decision.kind === "question" ? `pawl answer ${decision.id} "…"` : `pawl answer ${decision.id} ${Object.keys(allowed)[0]}` });
   }
-  const status: DecisionStatus = answer === "approve" ? "approved" : answer === "deny" ? "denied" : "answered";
+  const edited = isEdited(decision, settlement);
+  const given = edited ? settlement.edit : settlement.value;
+  const value = given === undefined ? null : canonical(given, edited ? "edit" : "value");
+  const status: DecisionStatus = edited ? "edited" : answer === "approve" ? "approved" : answer === "deny" ? "denied" : "answered";
   return {
-    status, answer, value: settlement.value === undefined ? null : canonical(settlement.value, "value"), reason: settlement.reason ?? null,
+    status, answer, value, reason: settlement.reason ?? null,
     settled_by: settlement.actor, settled_at: iso(now),
   };
+}
+
+/** True when it approves an action with other arguments. Throws `usage` for anything else that cannot be edited. */
+function isEdited(decision: Decision, { answer, edit }: Settlement): boolean {
+  if (edit === undefined) return false;
+  if (decision.kind !== "action" || answer !== "approve") throw new PawlError("usage", `Decision ${decision.id} has no arguments to edit${decision.kind === "action" ? " when it is denied" : `: it is about ${decision.kind.replace("_", " ")}`}.`, { next: "Only an action that is approved takes edited arguments." });
+  return sortedText(canonical(edit, "edit")) !== sortedText((decision.details as { arguments: Json }).arguments);
 }
 
 /** Decision, wait and task in one change: an answer can neither be lost nor wake a task twice. */
@@ -134,15 +179,19 @@ function follow(decision: Decision, task: Task, settlement: Settlement, now: num
   return task.status === "waiting" ? wake(task, by, `decision ${decision.id}: ${settlement.answer}`) : null;
 }
 
-/** A wait whose time has come: settled, its decision (if any) expired, its task awake, in one change. */
-export function settleDue(wait: Wait, task: Task | null, by: { actor: string; now: number }): Change {
+/** A wait whose time has come: settled, its decision (if any) expired or escalated, its task awake, in one change. */
+export function settleDue(wait: Wait, task: Task | null, by: { actor: string; now: number }, decision: Decision | null = null): Change {
   const at = iso(by.now);
-  const puts: Put[] = [{ kind: "wait", key: [wait.task_id, wait.round, wait.key], set: { status: "settled", settled_at: at } }];
-  if (wait.decision_id !== null) puts.push({ kind: "decision", key: wait.decision_id, set: { status: "expired", settled_at: at } });
-  const guard = { kind: "wait", key: [wait.task_id, wait.round, wait.key], is: { status: "open" } } as const;
-  if (task?.status !== "waiting") return { guards: task ? [guard, { kind: "task", key: task.id, is: { revision: task.revision } }] : [guard], puts };
-  const outcome = wake(task, by, wait.decision_id === null ? "its time has come" : `decision ${wait.decision_id} expired`);
-  return { guards: [guard, ...outcome.change.guards!], puts: [...puts, ...outcome.change.puts] };
+  const key = [wait.task_id, wait.round, wait.key] as const;
+  const guard = { kind: "wait", key, is: { status: "open" } } as const;
+  // Nobody answered, and the wait goes on: people are told again.
+  if (decision?.on_expiry === "escalate") {
+    const puts: Put[] = [{ kind: "decision", key: decision.id, set: { escalated_at: at } }, { kind: "wait", key, set: { due_at: null } }];
+    return { guards: [guard, { kind: "decision", key: decision.id, is: { status: "open" } }], puts };
+  }
+  const puts: Put[] = wait.decision_id === null ? [] : [{ kind: "decision", key: wait.decision_id, set: { status: "expired", settled_at: at } }];
+  const reason = wait.decision_id !== null ? `decision ${wait.decision_id} expired` : wait.event !== null ? `no event ${wait.event} came in time` : "its time has come";
+  return settleWait(wait, task, by, reason, {}, puts);
 }
 
 /** The open decisions, oldest first. */

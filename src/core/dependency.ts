@@ -5,8 +5,10 @@ import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { Committer } from "./committer.ts";
 import { record } from "./history.ts";
+import { isDue, keepSlot } from "./line.ts";
 import { allCompleted } from "./new-task.ts";
 import type { Task } from "./records.ts";
+import { followLines } from "./slots.ts";
 
 type Edge = { readonly task_id: number; readonly depends_on_id: number };
 
@@ -43,15 +45,19 @@ async function deriveOne(committer: Committer, id: number, actor: string): Promi
     if (!task || task.status !== "pending") return false;
     const dependencies = task.run_at === null ? await dependenciesOf(committer, task) : [];
     const ready = task.run_at === null && dependencies.length === task.depends_on.length && allCompleted(dependencies);
-    if (ready === task.ready) return false;
+    if (ready === isDue(task)) return false;
     // What was read must still hold when this is written: a dependency may be reset while another one completes.
     const decisive = ready ? dependencies : dependencies.filter((dependency) => dependency.status !== "completed").slice(0, 1);
     const guards = decisive.map((dependency) => ({ kind: "task", key: dependency.id, is: { status: dependency.status } }) as const);
     const now = committer.store.clock.now();
-    const set = { ready, revision: task.revision + 1, updated_at: iso(now) };
+    const placed = keepSlot(task, { ...task, ready, line: null, revision: task.revision + 1 });
+    const set = { ready, revision: task.revision + 1, updated_at: iso(now), ...placed?.set };
     const event = record({ task_id: id, event: ready ? "unblocked" : "blocked", actor, from: "pending", to: "pending" }, now);
-    const result = await committer.commit({ guards: [{ kind: "task", key: id, is: { revision: task.revision } }, ...guards], puts: [{ kind: "task", key: id, set }, event] });
-    if (result.ok) return ready;
+    const result = await committer.commit({ guards: [{ kind: "task", key: id, is: { revision: task.revision } }, ...guards], puts: [{ kind: "task", key: id, set }, event, ...(placed?.puts ?? [])] });
+    if (result.ok) {
+      await followLines(committer, task, { ...task, ...set }, actor);
+      return ready;
+    }
     if ("error" in result) throw result.error;
   }
 }
@@ -62,20 +68,15 @@ export async function followDependents(committer: Committer, id: number, actor: 
   return ids.length === 0 ? 0 : deriveReady(committer, ids, actor);
 }
 
-/** After any change of a task: its dependents follow when it became completed or stopped being it, and one that is due again looks at its own dependencies, which may have changed while it ran. */
-export async function followChange(committer: Committer, before: Task, after: Task, actor: string): Promise<void> {
-  if (after.has_dependents && (before.status === "completed") !== (after.status === "completed")) await followDependents(committer, after.id, actor);
-  if (after.status === "pending" && after.ready && after.depends_on.length > 0) await deriveReady(committer, [after.id], actor);
-}
-
-/** Throws `usage` with the path when making `id` depend on `dependsOn` would close a circle. */
+/** Throws `usage` with the path when making `id` depend on `dependsOn` would close a circle. A task waits for the children its code started, too. */
 export async function refuseCycle(committer: Committer, id: number, dependsOn: readonly number[]): Promise<void> {
   const edges = new Map<number, readonly number[]>();
   const queue = [...dependsOn];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     if (edges.has(next) || next === id) continue;
-    const found = (await committer.store.list("dependency", { equals: { task_id: next } })) as unknown as Edge[];
-    edges.set(next, found.map((edge) => edge.depends_on_id));
+    const of = { equals: { task_id: next } };
+    const [found, children] = await Promise.all([committer.store.list("dependency", of), committer.store.list("child", of)]);
+    edges.set(next, [...found.map((edge) => edge["depends_on_id"] as number), ...children.map((child) => child["child_id"] as number)]);
     queue.push(...edges.get(next)!);
   }
   refuseCircle(id, dependsOn, (next) => edges.get(next) ?? []);

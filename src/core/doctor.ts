@@ -2,15 +2,21 @@
 // Invariant: looking writes nothing; every rule says what helps, and what a sweep mends by itself is a warning.
 import { isPawlError, messageOf } from "../base/errors.ts";
 import { finding, type Finding } from "../base/finding.ts";
-import type { Json } from "../base/json.ts";
 import type { Counters, Rec, Store } from "../store/store.ts";
-import { sealFindings, type SealAt, type Site } from "./copy.ts";
+import type { Artifact } from "./artifact.ts";
+import type { Agent } from "./agent.ts";
+import { agentFindings, budgetFindings } from "./agent-doctor.ts";
+import { artifactFindings, lostOutput } from "./artifact-doctor.ts";
+import { sealFindings, type IsGone, type SealAt, type Site } from "./copy.ts";
 import { verifyChain } from "./history.ts";
 import { KINDS } from "./kinds.ts";
+import { isDue } from "./line.ts";
+import { slotFindings, type Slot } from "./slot.ts";
+import { untoldChildren, untoldWait } from "./wait-doctor.ts";
 import { HELD, type Decision, type Item, type Status, type Step, type Task, type Transition, type Wait } from "./records.ts";
 
 /** A place whose files can be looked at. */
-export type Patient = Pick<Site, "location" | "open"> & { diagnose(options: { readonly deep: boolean }): Finding[] };
+export type Patient = Pick<Site, "location" | "open"> & { diagnose(options: { readonly deep: boolean }): Promise<Finding[]> };
 
 export type Health = {
   readonly state: string;
@@ -23,18 +29,18 @@ export type Health = {
 };
 
 /** Findings after which the records cannot be read, or mean nothing. */
-const UNREADABLE: ReadonlySet<string> = new Set(["not_a_file", "not_ours", "newer_format", "unreadable", "journal_missing", "sqlite_damaged", "sqlite_log_alone", "sqlite_setting"]);
+const UNREADABLE: ReadonlySet<string> = new Set(["not_a_file", "not_ours", "newer_format", "unreadable", "journal_missing", "sqlite_damaged", "sqlite_log_alone", "sqlite_setting", "server_unsupported"]);
 
 /** Everything there is to say about a place: its files, its seal, its records. Changes nothing. */
-export async function healthOf(site: Patient, options: { readonly deep: boolean; readonly now: number; readonly isGone: (by: Json) => boolean; readonly sealAt: SealAt }): Promise<Health> {
-  const findings = site.diagnose({ deep: options.deep });
+export async function healthOf(site: Patient, options: { readonly deep: boolean; readonly isGone: IsGone; readonly sealAt: SealAt }): Promise<Health> {
+  const findings = await site.diagnose({ deep: options.deep });
   let examined: Examined = { findings: [], records: {}, chains: 0 };
   if (!findings.some(({ code }) => UNREADABLE.has(code))) {
     try {
       const store = await site.open({ readOnly: true });
       try {
         findings.push(...(await sealFindings(store, options)));
-        examined = await examine(store, options);
+        examined = await examine(store, { deep: options.deep, now: store.clock.now() });
       } finally {
         await store.close();
       }
@@ -78,15 +84,24 @@ export async function examine(store: Store, options: { readonly deep: boolean; r
   };
   const known = new Map<number, { status: Status; run_at: string | null }>();
   for await (const record of recordsOf(store, "task")) known.set(record["id"] as number, { status: record["status"] as Status, run_at: record["run_at"] as string | null });
-  await each("task", (record) => taskFindings(record as unknown as Task, known, options.now));
+  const holding = new Map<string, number>();
+  await each("task", (record) => (typeof record["slot"] === "string" && holding.set(record["slot"], record["id"] as number), [...taskFindings(record as unknown as Task, known, options.now), ...untoldChildren(record as unknown as Task)]));
+  await each("slot", (record) => slotFindings(record as unknown as Slot, holding));
   const explained = taskIsExplained(store, known);
-  await each("step", async (record) => danglingStep(record as unknown as Step, await explained(record["task_id"] as number)));
+  await each("agent", (record) => (options.deep ? agentFindings(store, record as unknown as Agent) : []));
+  await each("budget", budgetFindings);
+  const artifacts = new Set<string>();
+  await each("artifact", (record) => (artifacts.add(record["id"] as string), artifactFindings(store, record as unknown as Artifact, options.deep)));
+  await each("step", async (record) => [...danglingStep(record as unknown as Step, await explained(record["task_id"] as number)), ...lostOutput(record, artifacts)]);
   await each("item", async (record) => danglingItem(record as unknown as Item, await explained(record["task_id"] as number)));
   await each("dependency", (record) => danglingDependency(record as unknown as { task_id: number; depends_on_id: number }, known));
   const decisions = new Map<string, string>();
   await each("decision", (record) => (decisions.set(record["id"] as string, record["status"] as string), danglingDecision(record as unknown as Decision, known)));
-  await each("wait", (record) => danglingWait(record as unknown as Wait, known, decisions));
-  put(store.location, lowCounters(await store.counters(), new Map([["task", Math.max(0, ...highest(known.keys()))], ["decision", Math.max(0, ...highest([...decisions.keys()].map((id) => Number(id.slice(1)) || 0)))]])));
+  const kept = new Set<string>();
+  let events = 0;
+  await each("event", ({ id, name, status }) => (status === "kept" && kept.add(name as string), (events = Math.max(events, id as number)), []));
+  await each("wait", (record) => [...danglingWait(record as unknown as Wait, known, decisions), ...untoldWait(record as unknown as Wait, known, kept)]);
+  put(store.location, lowCounters(await store.counters(), new Map([["task", Math.max(0, ...highest(known.keys()))], ["decision", Math.max(0, ...highest([...decisions.keys()].map((id) => Number(id.slice(1)) || 0)))], ["event", events]])));
   const ids = options.deep ? [...known.keys()] : sampleOf([...known.keys()], SAMPLE);
   for (const id of ids) put(store.location, chainFindings(id, known.get(id)!.status, (await historyOf(store, id))));
   return { findings: [...found.values()].flatMap((list) => counted(list, all)), records: Object.fromEntries(totals), chains: ids.length };
@@ -156,7 +171,7 @@ export function taskFindings(task: Task, known: Known, now: number): Finding[] {
   if (!HELD.has(task.status) && task.worker !== null) add("held_without_lease", `It is ${task.status}, and still says that ${task.worker} owns it.`, `pawl reset ${task.id}`);
   if (task.status === "pending" && task.run_at === null) {
     const ready = missing.length === 0 && task.depends_on.every((id) => known.get(id)!.status === "completed");
-    if (ready !== task.ready) add("ready_wrong", ready ? "Nothing keeps it from starting, and yet it is not ready: a crash came between. The next sweep makes it ready." : "It is ready although a task it depends on is not completed.");
+    if (ready !== isDue(task)) add("ready_wrong", ready ? "Nothing keeps it from starting, and yet it is not ready: a crash came between. The next sweep makes it ready." : "It is ready although a task it depends on is not completed.");
   } else if (task.ready && task.status !== "review") add("ready_wrong", task.status === "pending" ? "It is ready although its time has not come." : `It is ${task.status} and yet ready.`);
   return findings;
 }

@@ -20,6 +20,8 @@ export type ListEntry = {
   readonly depends_on?: readonly (string | number)[];
   readonly max_attempts?: number;
   readonly timeout_ms?: number;
+  readonly concurrency_key?: string;
+  readonly concurrency_limit?: number;
   readonly verifier?: string;
   readonly run_at?: string;
   readonly deadline_at?: string;
@@ -75,15 +77,15 @@ export function draftOf(value: unknown): Draft {
 
 /** What says what is to be done, here and in other programs; the first that is there counts, the others are input. */
 const DESCRIPTION_NAMES: readonly string[] = ["description", "user_input", "task", "title", "name"];
-const INTEGERS: ReadonlySet<string> = new Set(["id", "priority", "max_attempts", "timeout_ms"]);
+const INTEGERS: ReadonlySet<string> = new Set(["id", "priority", "max_attempts", "timeout_ms", "concurrency_limit"]);
 /** How far the task is. */
 const PROGRESS: ReadonlySet<string> = new Set(["status", "state", "done", "completed", "result"]);
 const FIELDS: ReadonlySet<string> = new Set([
-  ...INTEGERS, ...PROGRESS, "key", "queue", "input", "tags", "depends_on", "timeout", "verifier", "run_at", "deadline", "deadline_at",
+  ...INTEGERS, ...PROGRESS, "key", "queue", "input", "tags", "depends_on", "timeout", "verifier", "run_at", "deadline", "deadline_at", "concurrency_key", "concurrency_limit",
 ]);
 /** Bookkeeping of a task that was exported (then it has a status): it starts anew here. In any other row these are input. */
 export const BOOKKEEPING: ReadonlySet<string> = new Set([
-  "attempts", "takeovers", "reviews", "round", "revision", "fence", "worker", "lease", "lease_expires_at", "ready", "continues", "waiting_for", "batch_id",
+  "attempts", "takeovers", "reviews", "round", "revision", "fence", "worker", "lease", "lease_expires_at", "ready", "slot", "line", "continues", "waiting_for", "batch_id",
   "parent_id", "created_at", "started_at", "completed_at", "updated_at", "error", "failure_reason", "feedback", "last_feedback", "history",
 ]);
 const STATUS_NAMES: { readonly [name: string]: Status } = {
@@ -109,7 +111,7 @@ function rowDraft(row: Row): Draft {
   const past = (field: string) => PROGRESS.has(field) || (exported && BOOKKEEPING.has(field));
   const others = Object.entries(row).filter(([field]) => field !== named && !FIELDS.has(field) && !past(field));
   const fields = {
-    ...idOf(row), ...direct(row, ["key", "queue", "priority", "max_attempts", "verifier"]), ...timesOf(row), ...progressOf(row), ...inputOf(row, others),
+    ...idOf(row), ...direct(row, ["key", "queue", "priority", "max_attempts", "verifier", "concurrency_key", "concurrency_limit"]), ...timesOf(row), ...progressOf(row), ...inputOf(row, others),
     ...optional("tags", given(row, "tags"), textsOf),
   };
   checkTaskFields(fields as Partial<NewTask>);

@@ -6,6 +6,7 @@ import { canonical, checkText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Addition, Change, Fields, Guard, NewId, Put } from "../store/store.ts";
 import { record, type Event } from "./history.ts";
+import { isDue, lineUp, vacancy } from "./line.ts";
 import { STATUSES, TASK_FIELDS, type Status, type Task } from "./records.ts";
 
 /** What a caller says of a new task; everything but the description has a default. Times are ISO 8601, durations ms. */
@@ -24,6 +25,9 @@ export type NewTask = {
   readonly batch_id?: string | null;
   readonly verifier?: string | null;
   readonly max_attempts?: number;
+  /** Of all tasks with this key at most `concurrency_limit` (default 1) are in work at a time, in all processes together. */
+  readonly concurrency_key?: string | null;
+  readonly concurrency_limit?: number | null;
   readonly timeout_ms?: number | null;
   readonly run_at?: string | null;
   readonly deadline_at?: string | null;
@@ -36,12 +40,12 @@ export const DEFAULT_QUEUE = "default";
 export const DEFAULT_PRIORITY = 5;
 
 /** The change that adds a task; its put 0 is the task itself. `dependencies` are the tasks named by `depends_on`, as they stand. */
-export function addTask(fields: NewTask, dependencies: readonly Task[], by: { actor: string; now: number }): { change: Change; task: Omit<Task, "id"> } {
+export function addTask(fields: NewTask, dependencies: readonly Task[], by: { actor: string; now: number; reason?: string }): { change: Change; task: Omit<Task, "id"> } {
   const task = newTask(fields, dependencies, by.now);
   const details = task.priority === DEFAULT_PRIORITY ? null : { priority: task.priority };
-  const puts = birth(task, { $new: 0 }, { event: "created", actor: by.actor, details }, by.now);
+  const puts = birth(task, { $new: 0 }, { event: "created", actor: by.actor, reason: by.reason, details }, by.now);
   // Ready only if what it depends on is still completed when this is written; else they need only be there.
-  const guards: Guard[] = task.depends_on.map((id) => ({ kind: "task", key: id, is: task.ready ? { status: "completed" as const } : ({} as { [field: string]: string }) }));
+  const guards: Guard[] = task.depends_on.map((id) => ({ kind: "task", key: id, is: isDue(task) ? { status: "completed" as const } : ({} as { [field: string]: string }) }));
   const marks = markDependencies(dependencies);
   puts.push(...marks.puts);
   if (task.key !== null) guards.unshift({ kind: "task", unique: "key", values: { key: task.key }, absent: true });
@@ -55,6 +59,7 @@ export function birth(task: Omit<Task, "id"> & { readonly id?: number }, id: num
     record({ task_id: id, from: null, to: task.status, ...event }, now),
     ...task.depends_on.map((depends_on_id): Put => ({ kind: "dependency", record: { task_id: id, depends_on_id } })),
     ...task.tags.map((tag): Put => ({ kind: "tag", record: { tag, task_id: id } })),
+    ...(task.line == null ? [] : [vacancy(task.line, id, task.revision)]),
   ];
 }
 
@@ -76,7 +81,7 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
   const at = iso(now);
   const status = fields.status ?? "pending";
   const run_at = fields.run_at && parseIso(fields.run_at) > now ? fields.run_at : null;
-  return {
+  return lineUp({
     ...unknownFields(fields),
     key: fields.key ?? null,
     queue: fields.queue ?? DEFAULT_QUEUE,
@@ -92,6 +97,10 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
     reviews: 0,
     round: 1,
     priority: fields.priority ?? DEFAULT_PRIORITY,
+    concurrency_key: fields.concurrency_key ?? null,
+    concurrency_limit: fields.concurrency_limit ?? null,
+    slot: null,
+    line: null,
     depends_on: [...new Set(fields.depends_on ?? [])],
     parent_id: fields.parent_id ?? null,
     batch_id: fields.batch_id ?? null,
@@ -102,6 +111,8 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
     timeout_ms: fields.timeout_ms ?? null,
     waiting_for: null,
     has_dependents: false,
+    has_children: null,
+    children_due: null,
     ready: status === "pending" && run_at === null && allCompleted(dependencies),
     continues: false,
     fence: 0,
@@ -112,7 +123,7 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
     completed_at: status === "pending" ? null : at,
     updated_at: at,
     revision: 1,
-  };
+  });
 }
 
 /** Fields that Pawl does not know are kept with the task. */
@@ -153,11 +164,12 @@ export function checkDescription(description: unknown): void {
 
 /** The checks that adding and editing share. */
 export function checkTaskFields(fields: Partial<NewTask>): void {
-  for (const name of ["key", "queue", "verifier"] as const) checkName(name, fields[name]);
+  for (const name of ["key", "queue", "verifier", "concurrency_key"] as const) checkName(name, fields[name]);
   for (const name of ["tags", "depends_on"] as const) if (fields[name] !== undefined && !Array.isArray(fields[name])) throw bad(name, "it must be a list");
   for (const tag of fields.tags ?? []) checkName("tags", tag);
   checkInteger("priority", fields.priority, -1_000_000_000, 1_000_000_000);
   checkInteger("max_attempts", fields.max_attempts, 1, 1_000_000);
+  checkInteger("concurrency_limit", fields.concurrency_limit, 1, LIMITS.slots);
   checkInteger("timeout_ms", fields.timeout_ms, 1, 2 ** 31 - 1);
   for (const id of fields.depends_on ?? []) checkInteger("depends_on", id, 1, Number.MAX_SAFE_INTEGER);
   checkTime("run_at", fields.run_at);

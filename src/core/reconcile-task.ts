@@ -18,7 +18,7 @@ export const EDITOR = "editor";
 const REASON = "edited by hand";
 
 /** Fields that only Pawl writes. `error` is one, but says why when a person sets a task to failed. */
-const KEPT: ReadonlySet<string> = new Set([...BOOKKEEPING, "id", "has_dependents"]);
+const KEPT: ReadonlySet<string> = new Set([...BOOKKEEPING, "id", "has_dependents", "has_children", "children_due"]);
 /** Beyond what `pawl edit` changes: what a task gave, and what its next attempt reads. */
 const RESULTS: ReadonlySet<string> = new Set(["result", "feedback"]);
 const TIMES: ReadonlySet<string> = new Set(["run_at", "deadline_at"]);

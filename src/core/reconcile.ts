@@ -11,6 +11,7 @@ import type { Json } from "../base/json.ts";
 import type { Change, Fields, HandEdit, Put, Reads, Reconciled } from "../store/store.ts";
 import { taskFields } from "./batches.ts";
 import type { Edit, EditStatus, Forced, Refusal } from "./edit.ts";
+import { isDue } from "./line.ts";
 import { BOOKKEEPING, draftOf, isDescription, isKnown, type Row } from "./list-entry.ts";
 import { birth, markDependencies, newTask } from "./new-task.ts";
 import { TERMINAL, type Task } from "./records.ts";
@@ -221,8 +222,8 @@ function followAll(found: Found, merge: Merge): void {
     const task = taskOf(merge, id);
     if (!task || task.status !== "pending") continue;
     const ready = shouldBeReady(merge, task);
-    if (ready === task.ready) continue;
-    const outcome = move(task, merge.by, { event: ready ? "unblocked" : "blocked", set: { ready } });
+    if (ready === isDue(task)) continue;
+    const outcome = move(task, merge.by, { event: ready ? "unblocked" : "blocked", set: { ready, line: null } });
     merge.tasks.set(id, outcome.task);
     const own = found.changes.find((change) => change.task === id);
     if (own) own.change = joined(own.change, outcome.change);

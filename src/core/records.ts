@@ -4,6 +4,7 @@
 
 //   task ─┬─ step        one memoized effect of a round        task ─── dependency, tag   (arrays that are queried)
 //         ├─ wait        what a parked task waits for          batch ── item              (one line of a task list)
+//         ├─ child       a task its code started               event ── channel           (what of one name waits)
 //         ├─ transition  its history, hash-chained             worker ─ process           (a child's process group)
 //         ├─ output      what its commands wrote to stderr     decision, edit, meta, op
 import type { Json } from "../base/json.ts";
@@ -52,10 +53,20 @@ export type Task = {
   /** For one attempt; stands still while waiting. */
   readonly timeout_ms: number | null;
   readonly waiting_for: Json;
+  /** Of all tasks with this key at most `concurrency_limit` (null: one) are in work at a time. */
+  readonly concurrency_key?: string | null;
+  readonly concurrency_limit?: number | null;
+  /** The slot it has while it is due or in work, and the line it stands in for one: see slot.ts. */
+  readonly slot?: string | null;
+  readonly line?: string | null;
   /** Derived: a worker may claim it now. Pending with its time come and all dependencies completed, or in review without an owner. */
   readonly ready: boolean;
   /** Some task depends on it: whoever completes it looks for them. Set by whoever adds the first; never taken back. */
   readonly has_dependents: boolean;
+  /** Some task is its child. Set by whoever adds the first; never taken back. */
+  readonly has_children?: boolean | null;
+  /** What happened to it that must reach its children: set in the same change, taken back when it has reached them. */
+  readonly children_due?: "close" | "revive" | null;
   /** The next claim goes on with the attempt that a wait or a drain interrupted, and does not count. */
   readonly continues: boolean;
   /** Counts ownerships; every write of a worker carries it, so one that lost the task cannot write. */
@@ -81,6 +92,8 @@ export type Step = {
   readonly status: StepStatus;
   readonly effect: Effect;
   readonly output: Json;
+  /** The artifact that holds the output, when it is too large for a record; `output` is null then. */
+  readonly output_artifact?: string | null;
   readonly error: Failure | null;
   /** The attempt and the ownership it was recorded in: a failure is replayed within its attempt only. */
   readonly attempt: number;
@@ -95,7 +108,7 @@ export type Step = {
   readonly ended_at: string | null;
 };
 
-export type WaitKind = "decision" | "timer";
+export type WaitKind = "decision" | "timer" | "event" | "child" | "children";
 export type Wait = {
   readonly task_id: number;
   readonly round: number;
@@ -105,12 +118,22 @@ export type Wait = {
   readonly status: "open" | "settled" | "withdrawn";
   readonly due_at: string | null;
   readonly decision_id: string | null;
+  /** The name of the event it waits for, and the event it was given. */
+  readonly event: string | null;
+  readonly event_id: number | null;
+  /** The first child it waits for that had not ended when it was last looked at, and the key of that child. */
+  readonly child_id: number | null;
+  readonly child_key: string | null;
+  /** One child that does not complete ends the wait for all. */
+  readonly fail_fast: boolean | null;
   readonly created_at: string;
   readonly settled_at: string | null;
 };
 
-export type DecisionKind = "unknown_effect" | "step_changed" | "review" | "approval" | "question";
-export type DecisionStatus = "open" | "approved" | "denied" | "answered" | "expired" | "withdrawn";
+export type DecisionKind = "unknown_effect" | "step_changed" | "review" | "approval" | "action" | "budget" | "question";
+export type DecisionStatus = "open" | "approved" | "edited" | "denied" | "answered" | "expired" | "withdrawn";
+/** What happens to a decision that nobody settles before `expires_at`: it waits on, it ends as expired, or people are told again. */
+export type ExpiryPolicy = "wait" | "deny" | "escalate";
 export type Decision = {
   readonly id: string;
   readonly task_id: number | null;
@@ -134,6 +157,12 @@ export type Decision = {
   readonly created_at: string;
   readonly settled_at: string | null;
   readonly expires_at: string | null;
+  /** Null is "deny". */
+  readonly on_expiry?: ExpiryPolicy | null;
+  readonly escalated_at?: string | null;
+  /** When people were told of it by a command or webhook, and how that failed. */
+  readonly notified_at?: string | null;
+  readonly notify_error?: string | null;
 };
 
 export type Transition = {
@@ -212,26 +241,31 @@ const TASK: Kind = {
   fields: {
     id: "integer", key: "text", queue: "text", description: "text", input: "json", status: "text", result: "json", error: "json",
     feedback: "text", attempts: "integer", max_attempts: "integer", takeovers: "integer", reviews: "integer", round: "integer",
-    priority: "integer", depends_on: "json", parent_id: "integer", batch_id: "text", tags: "json", verifier: "text", run_at: "text",
-    deadline_at: "text", timeout_ms: "integer", waiting_for: "json", ready: "boolean", has_dependents: "boolean", continues: "boolean", fence: "integer",
+    priority: "integer", concurrency_key: "text", concurrency_limit: "integer", slot: "text", line: "text", depends_on: "json", parent_id: "integer", batch_id: "text", tags: "json", verifier: "text", run_at: "text",
+    deadline_at: "text", timeout_ms: "integer", waiting_for: "json", ready: "boolean", has_dependents: "boolean", has_children: "boolean", children_due: "text", continues: "boolean", fence: "integer",
     worker: "text", lease_expires_at: "text", created_at: "text", started_at: "text", completed_at: "text", updated_at: "text", revision: "integer",
   },
   key: ["id"],
   assign: "",
   indexes: {
     key: { fields: ["key"], unique: true, notNull: ["key"] },
-    status: { fields: ["status"] },
-    batch: { fields: ["batch_id", "status"], notNull: ["batch_id"] },
+    status: { fields: ["status"], counted: 1 },
+    batch: { fields: ["batch_id", "status"], notNull: ["batch_id"], counted: 2 },
     // What a worker may take, in the order it takes it. Reviews apart: a worker without their verifier leaves them.
     due: { fields: ["queue", "batch_id", "priority"], where: { ready: true, status: "pending" } },
     review: { fields: ["queue", "batch_id", "verifier", "priority"], where: { ready: true, status: "review" } },
     // What the sweep looks at. Each holds only the few tasks it may concern.
     delayed: { fields: ["run_at"], notNull: ["run_at"] },
-    blocked: { fields: ["run_at"], where: { status: "pending", ready: false } },
+    blocked: { fields: ["run_at"], where: { status: "pending", ready: false, line: null } },
+    // Those that are due but for a slot: by key, and by where workers look.
+    line: { fields: ["line", "priority"], notNull: ["line"] },
+    in_line: { fields: ["queue", "batch_id", "priority"], notNull: ["line"] },
     deadline: { fields: ["status", "deadline_at"], notNull: ["deadline_at"] },
     // Every owned task: as many as there are hands at work, so whoever looks for one worker's filters these.
     lease: { fields: ["lease_expires_at"], notNull: ["lease_expires_at"] },
-    parent: { fields: ["parent_id"], notNull: ["parent_id"] },
+    children: { fields: ["parent_id", "status"], notNull: ["parent_id"] },
+    // Whose children have not been told yet.
+    children_due: { fields: ["children_due"], notNull: ["children_due"] },
   },
 };
 
@@ -245,7 +279,7 @@ export const TASK_KINDS: readonly Kind[] = [
   {
     name: "step",
     fields: {
-      task_id: "integer", round: "integer", key: "text", name: "text", status: "text", effect: "text", output: "json", error: "json", attempt: "integer",
+      task_id: "integer", round: "integer", key: "text", name: "text", status: "text", effect: "text", output: "json", output_artifact: "text", error: "json", attempt: "integer",
       fence: "integer", start: "integer", input_hash: "text", input: "json", kept: "boolean", started_at: "text", ended_at: "text",
     },
     key: ["task_id", "round", "key"],
@@ -253,15 +287,24 @@ export const TASK_KINDS: readonly Kind[] = [
   },
   {
     name: "wait",
-    fields: { task_id: "integer", round: "integer", key: "text", kind: "text", status: "text", due_at: "text", decision_id: "text", created_at: "text", settled_at: "text" },
+    fields: {
+      task_id: "integer", round: "integer", key: "text", kind: "text", status: "text", due_at: "text", decision_id: "text", event: "text", event_id: "integer",
+      child_id: "integer", child_key: "text", fail_fast: "boolean", created_at: "text", settled_at: "text",
+    },
     key: ["task_id", "round", "key"],
-    indexes: { due: { fields: ["due_at"], where: { status: "open" }, notNull: ["due_at"] }, decision: { fields: ["decision_id"], notNull: ["decision_id"] } },
+    indexes: {
+      due: { fields: ["due_at"], where: { status: "open" }, notNull: ["due_at"] },
+      decision: { fields: ["decision_id"], notNull: ["decision_id"] },
+      event: { fields: ["event", "created_at"], where: { status: "open" }, notNull: ["event"] },
+      child: { fields: ["child_id"], where: { status: "open" }, notNull: ["child_id"] },
+    },
   },
   {
     name: "decision",
     fields: {
       id: "text", task_id: "integer", kind: "text", status: "text", question: "text", options: "json", details: "json", round: "integer", step_key: "text",
       step_start: "integer", answer: "text", value: "json", reason: "text", asked_by: "text", settled_by: "text", created_at: "text", settled_at: "text", expires_at: "text",
+      on_expiry: "text", escalated_at: "text", notified_at: "text", notify_error: "text",
     },
     key: ["id"],
     assign: "d",

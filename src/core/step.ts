@@ -10,7 +10,7 @@
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { fingerprint, sha256, type Json } from "../base/json.ts";
-import type { Change, Guard, Put } from "../store/store.ts";
+import type { Addition, Change, Guard, Put } from "../store/store.ts";
 import type { Effect, Failure, Step, Task } from "./records.ts";
 
 /** Throw this from a step with `effect: "once"` when its effect certainly did not happen: it may then be tried again. */
@@ -118,7 +118,7 @@ export function recordOf(steps: readonly Step[], round: number, key: string): St
 /** What a replay does about a step. */
 export type Replay =
   | { readonly do: "run" }
-  | { readonly do: "output"; readonly output: Json }
+  | { readonly do: "output"; readonly step: Step }
   | { readonly do: "throw"; readonly error: Failure }
   /** The declared input is not the one its record was made with. */
   | { readonly do: "changed"; readonly step: Step }
@@ -129,7 +129,7 @@ export type Replay =
 export function replay(step: Step | null, task: Task, inputHash: string | null): Replay {
   if (!step) return { do: "run" };
   if (inputHash !== null && step.input_hash !== null && step.input_hash !== inputHash && step.status === "completed") return { do: "changed", step };
-  if (step.status === "completed") return { do: "output", output: step.output };
+  if (step.status === "completed") return { do: "output", step };
   if (step.status === "started") return { do: "unknown", step };
   return step.round === task.round && step.attempt === task.attempts && step.error ? { do: "throw", error: step.error } : { do: "run" };
 }
@@ -146,16 +146,29 @@ export function fenceGuard(task: Task): Guard {
   return { kind: "task", key: task.id, is: { fence: task.fence } };
 }
 
+/** Writes that go along with others in one change. */
+export type Extra = { readonly guards?: readonly Guard[]; readonly puts?: readonly Put[]; readonly additions?: readonly Addition[] };
+
+/** The change with what goes along with it. The guards of the change come first: what they say of the owner counts before all. */
+export function withExtra(change: Change, extra: Extra | undefined): Change {
+  if (extra === undefined) return change;
+  return {
+    ...change, guards: [...(change.guards ?? []), ...(extra.guards ?? [])], puts: [...change.puts, ...(extra.puts ?? [])],
+    additions: [...(change.additions ?? []), ...(extra.additions ?? [])],
+  };
+}
+
 /** The intent of a `once` step, durable before the effect starts. */
 export function startStep(task: Task, plan: StepPlan, start: number, now: number, settled: readonly Put[] = []): Change {
   return { guards: [fenceGuard(task)], puts: [{ kind: "step", record: { ...base(task, plan, start, now), status: "started" } }, ...settled] };
 }
 
-/** The outcome of a step, in one write. */
-export function endStep(task: Task, plan: StepPlan, start: number, startedAt: number, outcome: { output: Json } | { error: Failure }, now: number, settled: readonly Put[] = []): Change {
+/** The outcome of a step, in one write. Of a large output, `artifact` is what holds it. */
+export function endStep(task: Task, plan: StepPlan, start: number, startedAt: number, outcome: { output: Json; artifact?: string | undefined } | { error: Failure }, now: number, settled: readonly Put[] = []): Change {
   const record = base(task, plan, start, startedAt);
   if ("error" in outcome) record["error"] = outcome.error as unknown as Json;
-  else record["output"] = outcome.output;
+  else if (outcome.artifact === undefined) record["output"] = outcome.output;
+  else record["output_artifact"] = outcome.artifact;
   record["status"] = "error" in outcome ? "failed" : "completed";
   record["ended_at"] = iso(now);
   return { guards: [fenceGuard(task)], puts: [{ kind: "step", record }, ...settled] };

@@ -1,16 +1,21 @@
 // The sweep applies, to the whole state, the rules that need nobody's call: dead owners, passed deadlines, waits whose time
-// has come, tasks whose start has come or whose dependencies are done. It runs at open, at claims and when idle, and is a
-// repair as well: whatever a crash left half followed, it follows. Several may run at once; every write is guarded.
+// has come, tasks whose start has come or whose dependencies are done, parents and children that have not heard of each
+// other. It runs at open, at claims and when idle, and is a repair as well: whatever a crash left half followed, it follows.
+// Several may run at once; every write is guarded.
 import { iso, parseIso } from "../base/clock.ts";
 import { isPawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Query, Rec } from "../store/store.ts";
 import { Committer, listAll } from "./committer.ts";
 import { settleDue } from "./decision.ts";
+import { repairChildren, repairChildWaits } from "./children.ts";
 import { deriveReady, shouldBeReady } from "./dependency.ts";
-import { asTask, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
+import { asTask, type Decision, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
+import { fireDue } from "./schedules.ts";
+import { fillVacancies, repairSlots } from "./slots.ts";
 import { move, takeOver } from "./task.ts";
-import { closingOf, expireTask, settleIfThere } from "./tasks.ts";
+import { expireTask, settleIfThere } from "./tasks.ts";
+import { closingOf } from "./wait.ts";
 
 /** What only this host can tell of workers, handed in so that the rules stay free of processes. */
 export type Evidence = {
@@ -31,9 +36,10 @@ const OPEN: readonly Status[] = ["pending", "in_progress", "waiting", "review"];
 export async function sweep(committer: Committer, evidence: Evidence, actor: string, full: boolean): Promise<number> {
   const now = committer.store.clock.now();
   const { moved: taken, buried } = await takeOverDead(committer, evidence, actor);
-  const moved = [taken, await expirePast(committer, actor, now), await settleWaits(committer, actor, now), await startDelayed(committer, actor, now)];
-  // A dead worker may have completed a task and never come to its dependents.
-  if (full || buried > 0) moved.push(await repairBlocked(committer, actor));
+  const moved = [taken, await expirePast(committer, actor, now), await settleWaits(committer, actor, now), await startDelayed(committer, actor, now), await fireDue(committer, actor), await fillVacancies(committer, actor), await repairChildren(committer, actor)];
+  // A dead worker may have completed a task and never come to its dependents, or its parent.
+  if (full || buried > 0) moved.push(await repairBlocked(committer, actor), await repairChildWaits(committer, actor));
+  if (full) moved.push(await repairSlots(committer, actor));
   if (full) await forgetOperations(committer, now);
   return moved.reduce((sum, n) => sum + n, 0);
 }
@@ -62,6 +68,7 @@ export async function nextInstant(committer: Committer): Promise<number | null> 
     soonest("task", { index: "lease" }, "lease_expires_at"),
     soonest("task", { index: "delayed" }, "run_at"),
     soonest("wait", { index: "due" }, "due_at"),
+    soonest("schedule", { index: "due" }, "next_at"),
     ...OPEN.map((status) => soonest("task", { index: "deadline", equals: { status } }, "deadline_at")),
   ]);
   const next = Math.min(...instants);
@@ -137,7 +144,8 @@ async function settleWaits(committer: Committer, actor: string, now: number): Pr
   const due = (await committer.store.list("wait", { index: "due", to: iso(now + 1), limit: PAGE })) as unknown as Wait[];
   for (const wait of due) {
     const task = ((await committer.store.get("task", [wait.task_id]))[0] ?? null) as Task | null;
-    const result = await committer.commit(settleDue(wait, task, { actor, now: committer.store.clock.now() }));
+    const decision = wait.decision_id === null ? null : (((await committer.store.get("decision", [wait.decision_id]))[0] ?? null) as Decision | null);
+    const result = await committer.commit(settleDue(wait, task, { actor, now: committer.store.clock.now() }, decision));
     if (!result.ok && "error" in result) throw result.error;
     if (result.ok && task?.depends_on.length) await deriveReady(committer, [task.id], actor);
   }

@@ -18,6 +18,7 @@ import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Change, Fields, Guard, Put } from "../store/store.ts";
 import { record } from "./history.ts";
+import { isKeyed, keepSlot } from "./line.ts";
 import { HELD, TERMINAL, type Decision, type Failure, type Status, type Task, type Wait } from "./records.ts";
 import { backoffMs, type Backoff } from "./retry.ts";
 
@@ -73,12 +74,20 @@ type Move = { readonly event: string; readonly set: Partial<Task>; readonly reas
 /** The one way a task changes: guard, fields, transition, whatever goes with it, in one change. */
 export function move(task: Task, by: By, { event, set, reason, details, puts = [], guards = [] }: Move): Outcome {
   requireLegal(task, event);
-  const fields: { [field: string]: unknown } = { revision: task.revision + 1, updated_at: iso(by.now) };
+  const due = task.has_children ? childrenDue(task, event, set) : null;
+  const fields: { [field: string]: unknown } = { revision: task.revision + 1, updated_at: iso(by.now), ...(due === null ? {} : { children_due: due }) };
   // What stays as it is need not be written: the guard says that the task still is as it was read.
   for (const field in set) if (set[field as keyof Task] !== task[field as keyof Task]) fields[field] = set[field as keyof Task];
-  const next = { ...task, ...fields } as Task;
+  const placed = "slot" in set || !isKeyed(task, set) ? null : keepSlot(task, { ...task, ...fields } as Task);
+  const next = { ...task, ...Object.assign(fields, placed?.set) } as Task;
   const transition = record({ task_id: task.id, event, actor: by.actor, from: task.status, to: next.status, reason, details }, by.now);
-  return { task: next, change: { guards: [guardOf(task, by), ...guards], puts: [{ kind: "task", key: task.id, set: fields as Fields }, transition, ...puts] } };
+  return { task: next, change: { guards: [guardOf(task, by), ...guards], puts: [{ kind: "task", key: task.id, set: fields as Fields }, transition, ...puts, ...(placed?.puts ?? [])] } };
+}
+
+/** What of a task's change must reach its children: its end by a person or the clock and a new round, which close them; another try, which revives them. */
+function childrenDue(task: Task, event: string, set: Partial<Task>): Task["children_due"] {
+  if (event === "cancelled" || set.error?.code === "deadline" || (set.round ?? task.round) !== task.round) return "close";
+  return event === "retried" ? "revive" : null;
 }
 
 /** Fields of a task nobody owns any more. */
@@ -199,7 +208,7 @@ export function release(task: Task, by: By, reason: string, runAt: number | null
 
 /** Nothing more can be done until one of `waits` is settled. Guarded on each of them still being open: an answer that came first is never lost. */
 export function park(task: Task, waits: readonly Wait[], by: By): Outcome {
-  const waiting_for = waits.map((wait) => ({ kind: wait.kind, step: wait.key, ...(wait.due_at ? { due_at: wait.due_at } : {}), ...(wait.decision_id ? { decision_id: wait.decision_id } : {}) }));
+  const waiting_for = waits.map((wait) => ({ kind: wait.kind, step: wait.key, ...(wait.due_at ? { due_at: wait.due_at } : {}), ...(wait.decision_id ? { decision_id: wait.decision_id } : {}), ...(wait.event ? { event: wait.event } : {}) }));
   return move(task, by, {
     event: "parked",
     set: { ...UNOWNED, status: "waiting", waiting_for, continues: true, ready: false },

@@ -3,13 +3,20 @@
 import { isPawlError, PawlError } from "../base/errors.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Conflict, Fields, Put, Query } from "../store/store.ts";
+import type { Addition, Conflict, Fields, Guard, Put, Query } from "../store/store.ts";
+import { breakerIds } from "./breaker.ts";
+import { counting, isRecount } from "./breakers.ts";
+import { addChild } from "./child.ts";
+import { followEnd, refuseOpenChildren, requireParent } from "./children.ts";
 import { Committer, commitOrThrow, leaseLost, listAll, notFound, settle } from "./committer.ts";
-import { deriveReady, dependentsOf, followChange, refuseCycle, shouldBeReady } from "./dependency.ts";
+import { deriveReady, dependentsOf, refuseCycle, shouldBeReady } from "./dependency.ts";
+import { followChange } from "./follow.ts";
 import { addTask, checkDescription, checkIsTask, checkTaskFields, markDependencies, type NewTask } from "./new-task.ts";
-import { STATUSES, type Decision, type Failure, type Status, type Step, type Task, type Wait } from "./records.ts";
-import { cancel, complete, expire, fail, failAttempt, heartbeat, isHeld, move, pastDeadline, reject, release, reopen, reset, retryTask, submit, withdraw, type Outcome } from "./task.ts";
+import { STATUSES, type Failure, type Status, type Step, type Task } from "./records.ts";
+import { fillLines, fillVacancies } from "./slots.ts";
+import { cancel, complete, expire, fail, failAttempt, heartbeat, isHeld, move, pastDeadline, reject, release, reopen, reset, retryTask, submit, type Outcome } from "./task.ts";
 import { isHolder, type Token } from "./token.ts";
+import { closingOf } from "./wait.ts";
 
 /** A task by id (a number or its digits) or key; `not_found` when there is none. */
 export async function getTask(committer: Committer, ref: number | string): Promise<Task> {
@@ -68,9 +75,9 @@ async function listTagged(committer: Committer, tag: string, filter: TaskFilter)
 /** Adds tasks in one flush, ids in the order of the list. A key that is taken gives the task that has it (when its description is the same). */
 export async function addTasks(committer: Committer, list: readonly NewTask[], actor: string): Promise<Task[]> {
   list.forEach(checkIsTask);
-  const dependencies = await dependenciesByTask(committer, list);
+  const [dependencies, parents] = await Promise.all([dependenciesByTask(committer, list), parentsByTask(committer, list)]);
   const now = committer.store.clock.now();
-  const adding = list.map((fields, i) => addTask(fields, dependencies[i]!, { actor, now }));
+  const adding = list.map((fields, i) => addUnder(fields, parents.get(fields.parent_id ?? 0) ?? null, dependencies[i]!, { actor, now }));
   const results = await Promise.all(adding.map(({ change }) => committer.commit(change)));
   const added: Task[] = [];
   for (const [i, result] of results.entries()) {
@@ -78,8 +85,29 @@ export async function addTasks(committer: Committer, list: readonly NewTask[], a
   }
   // A dependency may have been completed while this was on its way: whoever comes second looks again.
   const late = added.filter((task) => task.status === "pending" && !task.ready && task.depends_on.length > 0).map((task) => task.id);
-  if (late.length === 0 || (await deriveReady(committer, late, actor)) === 0) return added;
+  const moved = (await fillLines(committer, added, actor)) + (await deriveReady(committer, late, actor));
+  if (moved === 0) return added;
   return (await committer.store.get("task", added.map((task) => task.id))) as unknown as Task[];
+}
+
+/** A task with a parent is added while that is still open; its revision rises, so that whoever is removing it decides again. */
+function addUnder(fields: NewTask, parent: Task | null, dependencies: readonly Task[], by: { actor: string; now: number }): ReturnType<typeof addTask> {
+  if (!parent) return addTask(fields, dependencies, by);
+  const { change, task } = addChild(fields, parent, dependencies, by);
+  const still: Guard = { kind: "task", key: parent.id, is: { status: parent.status } };
+  const raised: readonly Addition[] = parent.has_children ? [{ kind: "task", key: parent.id, field: "revision", n: 1 }] : [];
+  return { task, change: { ...change, guards: [...change.guards!, still], additions: [...(change.additions ?? []), ...raised] } };
+}
+
+async function parentsByTask(committer: Committer, list: readonly NewTask[]): Promise<ReadonlyMap<number, Task>> {
+  const wanted = [...new Set(list.flatMap((fields) => fields.parent_id ?? []))];
+  const parents = new Map<number, Task>();
+  for (const id of wanted) {
+    const parent = await getTask(committer, id);
+    await requireParent(committer, parent);
+    parents.set(id, parent);
+  }
+  return parents;
 }
 
 async function dependenciesByTask(committer: Committer, list: readonly Pick<NewTask, "depends_on">[]): Promise<Task[][]> {
@@ -105,13 +133,6 @@ function existing(result: { readonly conflict: Conflict } | { readonly error: Pa
   throw new PawlError("conflict", "A task named in depends_on was removed in the meantime.");
 }
 
-/** The open waits and decisions of a task as writes that withdraw them. */
-export async function closingOf(committer: Committer, id: number): Promise<Put[]> {
-  const waits = (await listAll(committer, "wait", { equals: { task_id: id } })) as unknown as Wait[];
-  const decisions = (await listAll(committer, "decision", { index: "task", equals: { task_id: id } })) as unknown as Decision[];
-  return withdraw(waits, decisions, committer.store.clock.now());
-}
-
 /** A person or a program settles a task; with the token of a claim it does so as its owner. */
 export type Settling = { readonly actor: string; readonly token?: Token | undefined };
 
@@ -135,7 +156,9 @@ async function settleTask(committer: Committer, ref: number | string, settling: 
     before = task; // the one the change was made on, which may be newer than the one read first
     return rule(task, now);
   };
-  const done = await settle(committer, before, decide, settling.token ? { fence: settling.token.fence } : {});
+  // What the owner of a claim says is the end of an execution, and counts as one; what a person says is none.
+  const counted = counting(committer, settling.token ? breakerIds(before) : [], {}, settling.actor, decide);
+  const done = await settle(committer, before, counted, settling.token ? { fence: settling.token.fence, again: isRecount } : {});
   await followChange(committer, before, done, settling.actor);
   return done;
 }
@@ -254,7 +277,7 @@ export async function reopenTask(committer: Committer, ref: number | string, opt
   return settleTask(committer, ref, options, async (task, now) => reopen(task, { actor: options.actor, now }, await shouldBeReady(committer, { ...task, run_at: null }), options.reason));
 }
 
-export type TaskEdit = Partial<Pick<NewTask, "description" | "input" | "key" | "queue" | "priority" | "tags" | "depends_on" | "verifier" | "max_attempts" | "timeout_ms" | "run_at" | "deadline_at">>;
+export type TaskEdit = Partial<Pick<NewTask, "description" | "input" | "key" | "queue" | "priority" | "tags" | "depends_on" | "verifier" | "max_attempts" | "timeout_ms" | "run_at" | "deadline_at" | "concurrency_key" | "concurrency_limit">>;
 
 /** Changes what a task says, not where it stands. What changed, from what to what, is in its history. */
 export async function editTask(committer: Committer, ref: number | string, edit: TaskEdit, options: { actor: string }): Promise<Task> {
@@ -265,7 +288,8 @@ export async function editTask(committer: Committer, ref: number | string, edit:
   const task = await settle(committer, target, (current, now) => marked(editOutcome(current, edit, { actor: options.actor, now }), marks), {
     onConflict: (conflict) => (conflict.kind === "task" && conflict.record ? new PawlError("conflict", `The key "${edit.key}" belongs to another task.`, { details: { id: conflict.record["id"] } }) : null),
   });
-  if (edit.depends_on === undefined && edit.run_at === undefined) return task;
+  const moved = target.slot != null || task.line != null ? await fillVacancies(committer, options.actor) : 0;
+  if (edit.depends_on === undefined && edit.run_at === undefined && moved === 0) return task;
   await deriveReady(committer, [task.id], options.actor);
   return getTask(committer, task.id);
 }
@@ -273,7 +297,7 @@ export async function editTask(committer: Committer, ref: number | string, edit:
 /** What an edit may change, and whether it may be emptied. Nothing here says where a task stands. */
 export const EDITABLE: { readonly [field in keyof Required<TaskEdit>]: { nullable: boolean } } = {
   description: { nullable: false }, input: { nullable: true }, key: { nullable: true }, queue: { nullable: false }, priority: { nullable: false }, tags: { nullable: false },
-  depends_on: { nullable: false }, verifier: { nullable: true }, max_attempts: { nullable: false }, timeout_ms: { nullable: true }, run_at: { nullable: true }, deadline_at: { nullable: true },
+  depends_on: { nullable: false }, verifier: { nullable: true }, max_attempts: { nullable: false }, timeout_ms: { nullable: true }, run_at: { nullable: true }, deadline_at: { nullable: true }, concurrency_key: { nullable: true }, concurrency_limit: { nullable: true },
 };
 
 /** Throws `usage` when the edit touches what cannot be edited or holds what cannot be kept. */
@@ -317,8 +341,9 @@ export async function removeTask(committer: Committer, ref: number | string, opt
   if (dependents.length > 0) {
     throw new PawlError("conflict", `Task ${target.id} cannot be removed: ${dependents.length === 1 ? "task" : "tasks"} ${dependents.slice(0, 5).join(", ")} depend on it.`, { next: `Cancel it instead: pawl cancel ${target.id}.` });
   }
-  return settle(committer, target, async (task, now) => {
+  const removed = await settle(committer, target, async (task, now) => {
     requireFree(task, options);
+    if (task.has_children) await refuseOpenChildren(committer, task.id);
     const puts: Put[] = [
       ...(await closingOf(committer, task.id)),
       ...task.depends_on.map((id): Put => ({ kind: "dependency", key: [task.id, id], delete: true })),
@@ -327,4 +352,7 @@ export async function removeTask(committer: Committer, ref: number | string, opt
     ];
     return move(task, { actor: options.actor, now }, { event: "removed", set: { ready: false }, reason: options.reason ?? null, puts });
   });
+  if (removed.parent_id !== null) await followEnd(committer, removed, options.actor);
+  if (target.slot != null) await fillVacancies(committer, options.actor);
+  return removed;
 }

@@ -5,9 +5,21 @@ import type { Task } from "./records.ts";
 
 export type Token = { readonly id: number; readonly fence: number; readonly worker: string };
 
-/** Who claims without staying: its tasks are held by time alone, for no process stands behind the name. */
-export const holderName = (random: { hex(bytes: number): string }): string => `c-${random.hex(16)}`;
+/**
+ * Who claims without staying: its tasks are held by time alone, for no process stands behind the name. With `caller`, the
+ * name under which it finds its claims again, say after it has forgotten its token.
+ */
+export const holderName = (random: { hex(bytes: number): string }, caller?: string): string => `c-${random.hex(16)}${caller === undefined ? "" : `-${callerName(caller)}`}`;
 export const isHolder = (worker: string): boolean => worker.startsWith("c-");
+
+/** The caller in the name of a holder, as `callerName` writes it; null when it claimed without one. */
+export const callerOf = (worker: string): string | null => /^c-[0-9a-f]{32}-(.+)$/.exec(worker)?.[1] ?? null;
+
+/** A caller's name as it stands in tokens. Throws `usage` when it is empty or too long. */
+export function callerName(caller: string): string {
+  if (!/^.{1,64}$/su.test(caller.trim())) throw new PawlError("usage", "The name of a caller has 1 to 64 characters.", { next: "Use a short name that you will use again, such as the one of the branch." });
+  return caller.trim().replaceAll(/[^A-Za-z0-9_-]/gu, "_");
+}
 
 export function formatToken(task: Task): string {
   return `${task.id}.${task.fence}.${task.worker}`;

@@ -10,7 +10,7 @@ export const FORMAT = 1;
 /** The fields of a task in the order they are shown. `id` to `attempts` are always there. */
 const ALWAYS = ["id", "description", "status", "result", "attempts"];
 const WHEN_SET = [
-  "key", "input", "error", "feedback", "waiting_for", "depends_on", "tags", "batch_id", "parent_id", "verifier", "run_at", "deadline_at", "timeout_ms",
+  "key", "input", "error", "feedback", "waiting_for", "depends_on", "tags", "batch_id", "parent_id", "verifier", "run_at", "deadline_at", "timeout_ms", "concurrency_key", "concurrency_limit",
   "worker", "lease_expires_at", "created_at", "started_at", "completed_at", "updated_at",
 ];
 /** Fields that are left out when they have this value. */

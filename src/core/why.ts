@@ -2,11 +2,18 @@
 // or ask, and the command that moves it. Reads only.
 import { parseIso } from "../base/clock.ts";
 import type { Json } from "../base/json.ts";
+import { breakerIds, standsLine, type Breaker } from "./breaker.ts";
+import { getBreakers } from "./breakers.ts";
+import { OPEN, SHOWN_CHILDREN, shownChildren, type ShownChildren } from "./children.ts";
 import type { Committer } from "./committer.ts";
 import { blockersOf } from "./dependency.ts";
 import { TERMINAL, type Decision, type Output, type Step, type Task, type Transition, type WorkerRecord } from "./records.ts";
 import { recordOf } from "./step.ts";
+import { scheduleOf } from "./schedule.ts";
+import type { Slot } from "./slot.ts";
+import { slotsOf } from "./slots.ts";
 import type { Evidence } from "./sweep.ts";
+import { shellQuote } from "./words.ts";
 
 export type Why = {
   readonly id: number;
@@ -16,14 +23,20 @@ export type Why = {
   readonly since: string;
   /** One sentence: where it stands and what it waits for. */
   readonly summary: string;
+  /** The schedule that added it. */
+  readonly schedule: string | null;
   readonly attempts: { readonly made: number; readonly max: number; readonly round: number; readonly takeovers: number };
   /** How each attempt ended, oldest first. */
   readonly tries: readonly { readonly at: string; readonly event: string; readonly reason: string | null }[];
   readonly error: Json;
   readonly feedback: string | null;
   readonly blockers: readonly { readonly id: number; readonly status: string }[];
+  /** The open children it waits for, the first of them. */
+  readonly children: readonly { readonly id: number; readonly status: string }[];
   readonly decisions: readonly { readonly id: string; readonly question: string; readonly since: string }[];
   readonly owner: { readonly worker: string; readonly label: string | null; readonly pid: number | null; readonly lease_expires_at: string | null; readonly silent_ms: number; readonly dead: boolean } | null;
+  /** The breakers that hold it back. */
+  readonly breakers: readonly { readonly id: string; readonly reason: string | null; readonly retry_at: string | null }[];
   /** What the next execution does about the steps that have a record. */
   readonly resume: { readonly skip: readonly string[]; readonly check: readonly string[]; readonly redo: readonly string[] };
   /** The command that moves it. */
@@ -36,30 +49,38 @@ const ENDS = new Set(["attempt_failed", "failed", "rejected", "owner_lost", "rel
 /** `ownerState` says what is known of its worker's process; without it only the lease counts. */
 export async function explain(committer: Committer, task: Task, ownerState: Evidence["ownerState"] = () => "unknown"): Promise<Why> {
   const { store } = committer;
-  const [history, steps, decisions, blockers, owner, output] = await Promise.all([
+  const [history, steps, decisions, blockers, owner, output, breakers, slots, children] = await Promise.all([
     store.list("transition", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Transition[]>,
     store.list("step", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Step[]>,
     store.list("decision", { index: "task", equals: { task_id: task.id } }) as Promise<unknown> as Promise<Decision[]>,
     task.status === "pending" && !task.ready ? blockersOf(committer, task) : Promise.resolve([]),
     task.worker === null ? Promise.resolve(null) : store.get("worker", [task.worker]).then(([worker]) => (worker ?? null) as WorkerRecord | null),
     store.list("output", { equals: { task_id: task.id }, reverse: true, limit: 1 }) as Promise<unknown> as Promise<Output[]>,
+    task.ready ? getBreakers(committer, breakerIds(task)) : Promise.resolve([]),
+    task.line ? slotsOf(committer, task.line) : Promise.resolve([]),
+    parkedOn(task).some(({ kind }) => kind === "child" || kind === "children") ? shownChildren(committer, task.id, OPEN).then(({ first }) => first) : Promise.resolve([]),
   ]);
+  const held = breakers.filter((breaker) => breaker !== null && standsLine(breaker, store.clock.now()) !== null) as Breaker[];
   const open = decisions.filter((decision) => decision.status === "open");
   const dead = task.worker !== null && ownerState(owner, task.worker) === "dead";
-  const facts = { task, blockers, open, owner, dead, now: store.clock.now(), lastOutput: output[0] ?? null };
+  const schedule = scheduleOf(history[0]?.reason ?? null);
+  const facts = { task, blockers, held, slots, open, children, owner, dead, now: store.clock.now(), lastOutput: output[0] ?? null };
   return {
     id: task.id,
     description: task.description,
     status: task.status,
     since: sinceOf(history, task),
-    summary: summaryOf(facts),
+    summary: `${summaryOf(facts)}${schedule === null ? "" : ` Schedule "${schedule}" added it.`}`,
+    schedule,
     attempts: { made: task.attempts, max: task.max_attempts, round: task.round, takeovers: task.takeovers },
     tries: history.filter((t) => ENDS.has(t.event)).map((t) => ({ at: t.at, event: t.event, reason: t.reason })),
     error: task.error as unknown as Json,
     feedback: task.feedback,
     blockers,
+    children: children.map(({ id, status }) => ({ id, status })),
     decisions: open.map((decision) => ({ id: decision.id, question: decision.question, since: decision.created_at })),
     owner: task.worker === null ? null : { worker: task.worker, label: owner?.label ?? null, pid: owner?.pid ?? null, lease_expires_at: task.lease_expires_at, silent_ms: silentMs(task, facts.now), dead },
+    breakers: held.map(({ id, reason, retry_at }) => ({ id, reason, retry_at })),
     resume: TERMINAL.has(task.status) && task.status !== "failed" ? { skip: [], check: [], redo: [] } : resumeOf(task, steps),
     next: nextOf(facts),
   };
@@ -75,14 +96,16 @@ function silentMs(task: Task, now: number): number {
   return task.lease_expires_at === null ? 0 : Math.max(0, now - parseIso(task.lease_expires_at));
 }
 
-type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly open: readonly Decision[]; readonly owner: WorkerRecord | null; readonly dead: boolean; readonly now: number; readonly lastOutput: Output | null };
+type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly held: readonly Breaker[]; readonly slots: readonly Slot[]; readonly open: readonly Decision[]; readonly children: ShownChildren["first"]; readonly owner: WorkerRecord | null; readonly dead: boolean; readonly now: number; readonly lastOutput: Output | null };
 
-function summaryOf({ task, blockers, open, owner, dead, now }: Facts): string {
+function summaryOf({ task, blockers, held, slots, open, children, owner, dead, now }: Facts): string {
   const names = blockers.map((blocker) => `task ${blocker.id} (${blocker.status})`).join(", ");
   switch (task.status) {
     case "pending":
       if (blockers.length > 0) return `It is blocked by ${names}.`;
+      if (task.line) return `It stands in line for a slot of its concurrency key "${task.line}" (${task.concurrency_limit ?? 1} at a time; now task ${slots.map((slot) => slot.task_id).join(", ") || "nobody"}).`;
       if (task.run_at !== null) return `It runs again at ${task.run_at}${task.error ? `, after: ${task.error.message}` : ""}.`;
+      if (held.length > 0) return `It is due, and held back. ${standsLine(held[0]!, now)}`;
       return "It is due: the next worker of its queue takes it.";
     case "in_progress": {
       const who = owner ? `${owner.label} (pid ${owner.pid})` : task.worker;
@@ -91,7 +114,7 @@ function summaryOf({ task, blockers, open, owner, dead, now }: Facts): string {
       return silent > 0 ? `${who} owns it and has been silent for ${Math.round(silent / 1000)} s past its lease; if it is dead, the next worker takes over.` : `${who} is working on it, attempt ${task.attempts} of ${task.max_attempts}.`;
     }
     case "waiting":
-      return open.length > 0 ? `It waits for you: ${open[0]!.question}` : `It waits until ${waitingUntil(task)}.`;
+      return open.length > 0 ? `It waits for you: ${open[0]!.question}` : `It waits ${waitsFor(task, children)}.`;
     case "review":
       if (open.length > 0) return `Its verifier could not judge it; it waits for you: ${open[0]!.question}`;
       if (dead) return `Its result was being judged by "${task.verifier}", whose process is gone: the next run with that verifier judges it again.`;
@@ -106,9 +129,20 @@ function summaryOf({ task, blockers, open, owner, dead, now }: Facts): string {
   }
 }
 
-function waitingUntil(task: Task): string {
-  const times = ((task.waiting_for ?? []) as { due_at?: string }[]).flatMap((wait) => (wait.due_at ? [wait.due_at] : []));
-  return times.sort()[0] ?? "something it waits for comes";
+type Parked = { readonly kind: string; readonly due_at?: string; readonly event?: string };
+
+const parkedOn = (task: Task): readonly Parked[] => (task.waiting_for ?? []) as readonly Parked[];
+
+/** What a parked task waits for when it is no person: the first to come wakes it. */
+function waitsFor(task: Task, children: ShownChildren["first"]): string {
+  const parked = parkedOn(task);
+  const events = [...new Set(parked.flatMap((wait) => (wait.event === undefined ? [] : [`the event "${wait.event}"`])))];
+  const named = children.slice(0, 5).map((child) => `task ${child.id} (${child.status})`).join(", ");
+  const rest = children.length > 5 ? ` and ${children.length === SHOWN_CHILDREN ? "more" : children.length - 5} others` : "";
+  const things = [...events, ...(children.length > 0 ? [`its ${children.length === 1 ? "child" : "children"} ${named}${rest}`] : [])];
+  const until = parked.flatMap((wait) => wait.due_at ?? []).sort()[0];
+  if (things.length === 0) return `until ${until ?? "something it waits for comes"}`;
+  return `for ${things.join(" and ")}${until === undefined ? "" : `, or until ${until}`}`;
 }
 
 function resumeOf(task: Task, steps: readonly Step[]): Why["resume"] {
@@ -121,11 +155,13 @@ function resumeOf(task: Task, steps: readonly Step[]): Why["resume"] {
   };
 }
 
-function nextOf({ task, blockers, open, dead, lastOutput }: Facts): string {
+function nextOf({ task, blockers, held, open, children, dead, lastOutput }: Facts): string {
   const decision = open[0];
-  if (decision) return decision.kind === "approval" || decision.kind === "review" ? `pawl approve ${decision.id}   (or: pawl deny ${decision.id} --reason "…")` : `pawl answer ${decision.id} …   (see: pawl inbox)`;
+  if (decision?.kind === "budget") return `pawl agent budget ${(decision.details as { budget_id?: number }).budget_id ?? task.id} --add NAME=NUMBER   (or: pawl deny ${decision.id} --reason "…")`;
+  if (decision) return ["approval", "review", "action"].includes(decision.kind) ? `pawl approve ${decision.id}   (or: pawl deny ${decision.id} --reason "…")` : `pawl answer ${decision.id} …   (see: pawl inbox)`;
   const stuck = blockers.find((blocker) => blocker.status === "failed" || blocker.status === "cancelled");
   if (stuck) return stuck.status === "failed" ? `pawl retry ${stuck.id}` : `pawl reopen ${stuck.id} --reason "…"`;
+  if (held.length > 0) return `pawl breaker reset ${held[0]!.id}   (see: pawl breaker show ${held[0]!.id})`;
   switch (task.status) {
     case "failed":
       return `pawl retry ${task.id}${lastOutput ? `   (its output: pawl show ${task.id} --output)` : ""}`;
@@ -134,6 +170,11 @@ function nextOf({ task, blockers, open, dead, lastOutput }: Facts): string {
       return `pawl reopen ${task.id} --reason "…"`;
     case "in_progress":
       return dead ? runOf(task) : `pawl release ${task.id} --force   (takes it from its worker)`;
+    case "waiting": {
+      const event = parkedOn(task).find((wait) => wait.event !== undefined)?.event;
+      if (event !== undefined) return `pawl event emit ${shellQuote(event)} --value …`;
+      return children.length > 0 ? `pawl why ${children[0]!.id}` : runOf(task);
+    }
     default:
       return runOf(task);
   }

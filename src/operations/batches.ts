@@ -14,7 +14,7 @@ export const batchOperations: readonly Operation[] = [
   operation({
     name: "import", command: "import", summary: "Import a task list as a batch (each line once, however often)", effect: "write", creates: true, output: "import",
     params: {
-      file: { type: "text", summary: "the list: text, Markdown checkboxes, JSON, JSONL or CSV; - for standard input", required: true, arg: true },
+      file: { type: "text", summary: "the list: text, Markdown checkboxes, JSON, JSONL or CSV; - for standard input", required: true, arg: true, path: true },
       format: { type: "text", summary: "its format, when the name does not say", choices: LIST_FORMATS },
       var: { type: "texts", summary: "NAME=VALUE for {{NAME}} in the list", commas: true }, new: { type: "boolean", summary: "a new batch, even of the same list" },
     },

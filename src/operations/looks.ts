@@ -2,6 +2,7 @@
 import type { Step, Status, Task } from "../core/records.ts";
 import { STATUSES } from "../core/records.ts";
 import { dueInBatches } from "../core/batches.ts";
+import { shownChildren } from "../core/children.ts";
 import { verifyChain } from "../core/history.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
 import type { State } from "../state.ts";
@@ -15,7 +16,7 @@ export async function dueElsewhere(state: State, verb: string, queue: string | u
 
 export const lookOperations: readonly Operation[] = [
   operation({
-    name: "task_list", command: "list", aliases: ["ls"], summary: "List tasks", effect: "read", output: "task-list",
+    name: "task_list", command: "list", aliases: ["ls"], summary: "List tasks", effect: "read", output: "task-list", page: { limit: 100, by: "id" },
     params: {
       status: { type: "text", summary: "only those with this status", choices: STATUSES }, tag: { type: "text", summary: "only those with this tag" },
       batch: { type: "text", summary: "only those of this batch" }, limit: { type: "integer", summary: "at most so many (default: 100)", min: 1 }, after: { type: "integer", summary: "only those after this id" },
@@ -32,8 +33,8 @@ export const lookOperations: readonly Operation[] = [
     params: { id: ID, output: { type: "boolean", summary: "what its commands wrote to stderr, and how they ended" } },
     run: async (state, input) => {
       const task = await state.tasks.get(input.id);
-      const [steps, outputs] = await Promise.all([state.tasks.steps(task.id), input.output ? state.tasks.outputs(task.id) : []]);
-      return { task, steps: [...steps].sort((a, b) => a.started_at.localeCompare(b.started_at)).map(shownStep), ...(input.output ? { outputs } : {}) };
+      const [steps, outputs, children] = await Promise.all([state.tasks.steps(task.id), input.output ? state.tasks.outputs(task.id) : [], task.has_children ? shownChildren(state.committer, task.id) : null]);
+      return { task, steps: [...steps].sort((a, b) => a.started_at.localeCompare(b.started_at)).map(shownStep), ...(children ? { children } : {}), ...(input.output ? { outputs } : {}) };
     },
   }),
   operation({
@@ -64,6 +65,6 @@ export const lookOperations: readonly Operation[] = [
 ];
 
 /** A step as it is shown: without what only the engine needs. */
-function shownStep({ key, status, effect, round, attempt, start, output, error, started_at, ended_at }: Step): object {
-  return { key, status, effect, round, attempt, start, output, error, started_at, ended_at };
+function shownStep({ key, status, effect, round, attempt, start, output, output_artifact = null, error, started_at, ended_at }: Step): object {
+  return { key, status, effect, round, attempt, start, output, output_artifact, error, started_at, ended_at };
 }

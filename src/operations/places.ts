@@ -41,7 +41,7 @@ export const placeOperations: readonly Operation[] = [
     },
     at: async (here, input) => {
       const place = here.place();
-      if (!place.exists()) throw noState(place.location);
+      if (!(await place.exists())) throw noState(place.location);
       const deep = { deep: input.deep === true };
       const done: string[] = [];
       if (input["accept-edit"] !== undefined) done.push(...(await settleEdit(here, input["accept-edit"], "accept")));
@@ -52,7 +52,7 @@ export const placeOperations: readonly Operation[] = [
   }),
   placeOperation({
     name: "backup", command: "backup", summary: "Copy the state as it is now, while others work on", effect: "write", output: "backup",
-    params: { to: { type: "text", summary: "path of the copy (default: beside the state, with the time in its name)", arg: true } },
+    params: { to: { type: "text", summary: "path of the copy (default: beside the state, with the time in its name)", arg: true, path: true } },
     at: async (here, input) => {
       const from = here.place();
       return { from: from.location, to: await from.backup(input.to) };
@@ -61,8 +61,8 @@ export const placeOperations: readonly Operation[] = [
   placeOperation({
     name: "copy", command: "copy", summary: "Move a state to another place or another kind of store", effect: "write", output: "copy",
     params: {
-      from: { type: "text", summary: "the state to copy", required: true, arg: true },
-      to: { type: "text", summary: "where to; there must be nothing yet", required: true, arg: true },
+      from: { type: "text", summary: "the state to copy", required: true, arg: true, path: true },
+      to: { type: "text", summary: "where to; there must be nothing yet", required: true, arg: true, path: true },
       "keep-open": { type: "boolean", summary: "leave the source usable: two states that go their own ways" },
       wait: { type: "duration", summary: "how long tasks in progress are waited for (default: 1m)", min: 0 },
       force: { type: "boolean", summary: "then take them from their owners" },

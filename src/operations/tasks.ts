@@ -9,7 +9,8 @@ import type { State } from "../state.ts";
 import { dueElsewhere } from "./looks.ts";
 import { ID, operation, REASON, reasonOf, TOKEN, type Operation } from "./operation.ts";
 
-const FIELDS = {
+/** What adding a task and editing one take. */
+export const FIELDS = {
   input: { type: "json", summary: "input for the executor, as JSON", stdin: true },
   key: { type: "text", summary: "unique key; adding it again gives the same task" },
   queue: { type: "text", summary: "queue (default: default)" },
@@ -18,6 +19,8 @@ const FIELDS = {
   "depends-on": { type: "refs", summary: "ids or keys of tasks that must be completed first" },
   verifier: { type: "text", summary: "name of the verifier that must judge its result" },
   "max-attempts": { type: "integer", summary: `executions at most (default: ${LIMITS.attempts})`, min: 1 },
+  "concurrency-key": { type: "text", summary: "of all tasks with this key, so many are in work at a time" },
+  "concurrency-limit": { type: "integer", summary: `how many of its concurrency key (default: 1, at most ${LIMITS.slots})`, min: 1 },
   timeout: { type: "duration", summary: "time-out of one attempt, such as 90s or 5m", min: 1 },
   deadline: { type: "duration", summary: "it fails when it has not ended so long from now", min: 1 },
   delay: { type: "duration", summary: "not before so long from now", min: 0 },
@@ -35,6 +38,8 @@ async function fieldsOf(state: State, input: Input<typeof FIELDS>): Promise<Task
     ...(input["depends-on"] === undefined ? {} : { depends_on: await Promise.all(input["depends-on"].map(async (ref) => (await state.tasks.get(ref)).id)) }),
     ...(input.verifier === undefined ? {} : { verifier: input.verifier }),
     ...(input["max-attempts"] === undefined ? {} : { max_attempts: input["max-attempts"] }),
+    ...(input["concurrency-key"] === undefined ? {} : { concurrency_key: input["concurrency-key"] }),
+    ...(input["concurrency-limit"] === undefined ? {} : { concurrency_limit: input["concurrency-limit"] }),
     ...(input.timeout === undefined ? {} : { timeout_ms: input.timeout }),
     ...(input.deadline === undefined ? {} : { deadline_at: iso(now + input.deadline) }),
     ...(input.delay === undefined ? {} : { run_at: iso(now + input.delay) }),
@@ -53,8 +58,11 @@ async function ownerOf(state: State, ref: string, token: string | undefined): Pr
 export const taskOperations: readonly Operation[] = [
   operation({
     name: "task_add", command: "add", summary: "Add a task", effect: "write", creates: true, output: "task",
-    params: { description: { type: "text", summary: "what is to be done", required: true, arg: true, words: true, stdin: true }, ...FIELDS },
-    run: async (state, input) => state.tasks.add({ description: input.description, ...(await fieldsOf(state, input)) } as never),
+    params: { description: { type: "text", summary: "what is to be done", required: true, arg: true, words: true, stdin: true }, ...FIELDS, parent: { type: "text", summary: "id or key of the task it is a child of: cancelled with it" } },
+    run: async (state, input) => {
+      const parent = input.parent === undefined ? {} : { parent_id: (await state.tasks.get(input.parent)).id };
+      return state.tasks.add({ description: input.description, ...(await fieldsOf(state, input)), ...parent } as never);
+    },
   }),
   operation({
     name: "task_edit", command: "edit", summary: "Change what a task says", effect: "write", output: "task",
@@ -63,9 +71,24 @@ export const taskOperations: readonly Operation[] = [
   }),
   operation({
     name: "task_claim", command: "claim", summary: "Take the next due task and print its token", effect: "write", output: "claim",
-    params: { lease: { type: "duration", summary: "how long it is held without a call that carries the token (default: 1h)", min: 1000 }, queue: { type: "text", summary: "queue (default: default)" }, batch: { type: "text", summary: "id of a batch" } },
-    run: (state, input) => state.tasks.claim({ ...(input.lease === undefined ? {} : { leaseMs: input.lease }), ...(input.queue === undefined ? {} : { queue: input.queue }), ...(input.batch === undefined ? {} : { batch: input.batch }) }),
+    params: {
+      lease: { type: "duration", summary: "how long it is held without a call that carries the token (default: 1h)", min: 1000 }, queue: { type: "text", summary: "queue (default: default)" }, batch: { type: "text", summary: "id of a batch" },
+      wait: { type: "duration", summary: `wait so long for a task to become due (at most ${LIMITS.claimWaitMs / 1000}s)`, min: 0 },
+      caller: { type: "text", summary: "a name of yours: a claim it holds is given back, with its token" },
+    },
+    run: (state, input, call) => {
+      const caller = input.caller ?? call.caller;
+      return state.tasks.claim({
+        ...(input.lease === undefined ? {} : { leaseMs: input.lease }), ...(input.queue === undefined ? {} : { queue: input.queue }), ...(input.batch === undefined ? {} : { batch: input.batch }),
+        ...(input.wait === undefined ? {} : { waitMs: input.wait }), ...(caller === undefined ? {} : { caller }), ...(call.signal ? { signal: call.signal } : {}),
+      });
+    },
     hint: (state, input, data) => (data !== null || input["batch"] !== undefined ? null : dueElsewhere(state, "claim", input["queue"] as string | undefined)),
+  }),
+  operation({
+    name: "task_renew", command: "renew", summary: "Hold a claimed task for longer", effect: "write", output: "task",
+    params: { token: { ...TOKEN, required: true }, lease: { type: "duration", summary: "how long from now (default: 1h)", min: 1000 } },
+    run: (state, input) => state.tasks.renew(input.token, input.lease),
   }),
   operation({
     name: "task_complete", command: "complete", aliases: ["done"], summary: "Complete a task with its result", effect: "write", output: "task",

@@ -1,13 +1,14 @@
 // From a path or URL to a store: the only file, with testing.ts, that knows that there are several. It hands each of them
 // what it needs from the rules: the kinds, the seal of the history, the document people read, the merge of hand edits.
 import { existsSync, mkdirSync } from "node:fs";
-import { tmpdir, userInfo } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { userInfo } from "node:os";
+import { dirname, resolve } from "node:path";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
+import { hostName } from "../base/host.ts";
 import { systemRandom, type Random } from "../base/id.ts";
-import type { Json } from "../base/json.ts";
-import type { SealAt } from "../core/copy.ts";
+import { LIMITS } from "../base/limits.ts";
+import type { IsGone, SealAt } from "../core/copy.ts";
 import { seal } from "../core/history.ts";
 import { KINDS } from "../core/kinds.ts";
 import { reconcile } from "../core/reconcile.ts";
@@ -15,6 +16,8 @@ import type { WorkerRecord } from "../core/records.ts";
 import { renderView } from "../core/view.ts";
 import { openJson } from "../store/json/json.ts";
 import { openMemory } from "../store/memory.ts";
+import { locksOf } from "../store/postgres-site.ts";
+import { isPostgresUrl, withPasswordOf } from "../store/postgres-url.ts";
 import { isSqlite, siteOf, type Site } from "../store/site.ts";
 import { openSqlite } from "../store/sqlite.ts";
 import type { Model, OpenOptions, Reads, Store } from "../store/store.ts";
@@ -49,7 +52,7 @@ export function openOptions(options: StateOptions): Opening {
   return { clock: options.clock ?? systemClock, random: options.random ?? systemRandom, readOnly: options.readOnly ?? false, notice, ...(options.damaged ? { damaged: options.damaged } : {}) };
 }
 
-export const defaultActor = (): string => process.env["PAWL_ACTOR"] ?? process.env["USER"] ?? accountName();
+export const defaultActor = (): string => process.env["PAWL_ACTOR"] || process.env["USER"] || accountName();
 
 /** The account this process runs as; containers often have no $USER, and some accounts no name. */
 function accountName(): string {
@@ -63,24 +66,31 @@ function accountName(): string {
 /** The site at `url`, with what Pawl keeps there. */
 export const siteAt = (url: string, options: OpenOptions): Site => siteOf(url, MODEL, options);
 
-export const isGone = (clock: Clock) => (by: Json): boolean => isOver(by as unknown as WorkerRecord, clock);
+/** Of a copier on another machine nothing can be seen: it is gone when its last step is long past. One that is not, fails safely. */
+export const isGone = (clock: Clock): IsGone => (by, since) => {
+  const copier = by as unknown as WorkerRecord;
+  return isOver(copier, clock) || (copier.host !== hostName() && clock.now() - Date.parse(since) > LIMITS.copyAwayMs);
+};
 
-/** How the seal of another state is found: read only, whatever it says. */
-export const sealAt = (options: OpenOptions): SealAt => async (location) => {
-  const site = siteAt(location, options);
-  if (!site.exists()) return undefined;
+/** How the seal of another state is found: read only, whatever it says. `known`: URLs at hand, as they were given. */
+export const sealAt = (options: OpenOptions, known: readonly string[]): SealAt => async (location) => {
+  // What stands in a seal has no password: that of a URL at hand may be the right one.
+  const url = known.map((one) => withPasswordOf(one, location)).find((one) => one !== location) ?? location;
+  const site = siteAt(url, options);
+  if (!(await site.exists())) return undefined;
   const store = await site.open({ readOnly: true }).catch(() => null);
   return store ? store.sealed().finally(() => store.close()) : undefined;
 };
 
 export async function openStore(url: string, model: Model, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {
   if (url === ":memory:") return { store: openMemory(model, options), lockFolder: null };
-  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1]?.toLowerCase();
-  if (scheme === "postgres" || scheme === "postgresql") {
+  if (isPostgresUrl(url)) {
     // Loaded on use: a command on a file does not pay for the driver.
     const { openPostgres } = await import("../store/postgres.ts");
-    return { store: await openPostgres(url, model, options), lockFolder: join(process.env["XDG_RUNTIME_DIR"] || tmpdir(), `pawl-${process.getuid?.() ?? "user"}`, "workers") };
+    const store = await openPostgres(url, model, options);
+    return { store, lockFolder: locksOf(store.location) };
   }
+  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1]?.toLowerCase();
   if (scheme !== undefined) {
     throw new PawlError("usage", `There is no store for ${scheme}:// here.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
   }

@@ -2,6 +2,7 @@
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
+import { backupState } from "../core/backup.ts";
 import type { Committer } from "../core/committer.ts";
 import { copyState, type CopyReport } from "../core/copy.ts";
 import { healthOf, type Health } from "../core/doctor.ts";
@@ -12,7 +13,8 @@ import { defaultActor, isGone, openOptions, sealAt, siteAt, type StateOptions } 
 /** A place on a disk where a state is or may be: what is done to a state as a whole. */
 export type Place = {
   readonly location: string;
-  exists(): boolean;
+  /** Also true of a Postgres server that cannot be asked. */
+  exists(): Promise<boolean>;
   /** Moves the state to `to`, where there must be none. `waitMs`: how long tasks in progress are waited for (default a minute). */
   copyTo(to: string, options?: { readonly keepOpen?: boolean; readonly force?: boolean; readonly waitMs?: number }): Promise<CopyReport>;
   /** Copies the state as it is at one moment, while others work on; gives the path of the copy. */
@@ -30,27 +32,30 @@ type Mended = { readonly committer: Committer; readonly actor: string; close(): 
 export function placeOf(url: string, options: StateOptions, openHere: () => Promise<Mended>): Place {
   const open = openOptions(options);
   const site = siteAt(url, open);
-  const looking = { isGone: isGone(open.clock), sealAt: sealAt(open) };
-  const doctor = ({ deep = false } = {}) => healthOf(site, { deep, now: open.clock.now(), ...looking });
+  const looking = (...more: string[]) => ({ isGone: isGone(open.clock), sealAt: sealAt(open, [url, ...more]) });
+  const asCopier = async <T>(work: (me: Json) => Promise<T>): Promise<T> => {
+    const me = appear(site.lockFolder, "copy", open.clock, open.random);
+    return work(me.registered as Json).finally(() => me.leave());
+  };
+  const doctor = ({ deep = false } = {}) => healthOf(site, { deep, ...looking() });
   return {
     location: site.location,
     exists: () => site.exists(),
     backup: async (to) => {
-      if (!site.exists()) throw noState(site.location);
-      return site.backup(to);
+      if (!(await site.exists())) throw noState(site.location);
+      const { backup } = site;
+      if (typeof backup === "function") return backup(to);
+      const target = backup.into(to);
+      await asCopier((me) => backupState(site, siteAt(target, open), { ...open, ...looking(), me }));
+      return target;
     },
     doctor,
     async copyTo(to, { waitMs = LIMITS.copyWaitMs, ...how } = {}) {
-      if (!site.exists()) throw noState(site.location);
-      const me = appear(site.lockFolder, "copy", open.clock, open.random);
-      try {
-        return await copyState(site, siteAt(to, open), { ...open, ...looking, ...how, waitMs, actor: options.actor ?? defaultActor(), me: me.registered as Json, evidence: hostEvidence(open.clock) });
-      } finally {
-        me.leave();
-      }
+      if (!(await site.exists())) throw noState(site.location);
+      return asCopier((me) => copyState(site, siteAt(to, open), { ...open, ...looking(to), ...how, waitMs, actor: options.actor ?? defaultActor(), me, evidence: hostEvidence(open.clock) }));
     },
     async repair(deep) {
-      if (!site.exists()) throw noState(site.location);
+      if (!(await site.exists())) throw noState(site.location);
       const done = await site.repair();
       const state = await openHere();
       try {

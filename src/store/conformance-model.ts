@@ -57,7 +57,8 @@ const item: Kind = {
   indexes: {
     key: { fields: ["key"], notNull: ["key"], unique: true },
     slot: { fields: ["batch", "slot"], notNull: ["batch", "slot"], unique: true },
-    status: { fields: ["status", "priority"] },
+    status: { fields: ["status", "priority"], counted: 2 },
+    owner: { fields: ["owner", "flag"], notNull: ["owner"], counted: 1 },
     name: { fields: ["title"] },
     score: { fields: ["score"] },
     flag: { fields: ["flag", "score"] },
@@ -83,6 +84,8 @@ const others: Kind[] = [
     chain: { group: "item_id", order: "seq" },
   },
   { name: "counter", fields: { id: "text", n: "integer", amount: "real", label: "text", revision: "integer" }, key: ["id"], indexes: { n: { fields: ["n"] } } },
+  // A large text, which a store may keep apart.
+  { name: "page", fields: { note_id: "text", n: "integer", text: "text" }, key: ["note_id", "n"], indexes: {}, beside: { field: "text", folder: "pages" } },
   // Where a store keeps the operation ids it has seen.
   { name: "op", fields: { id: "text", at: "text" }, key: ["id"], indexes: { at: { fields: ["at"] } } },
 ];

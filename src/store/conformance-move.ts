@@ -35,7 +35,7 @@ async function* none(): AsyncIterable<Piece> {}
 /** A state with a bit of everything: removed records, gaps, chains, prefix ids, unknown fields. */
 async function populate(store: Store): Promise<void> {
   await fill(store, upTo(30).map((i) => ({ title: `item ${i}`, status: "pending", flag: i % 2 === 0, priority: i % 3, score: i / 3, data: { b: [i, null], a: "ü" } as never, extra: { kept: i } as never })));
-  await write(store, addItem({ id: 70, key: "k", batch: "b", slot: 1 }), put("note", { text: "n" }), put("note", { text: "m" }), put("counter", { id: "c", n: 5 }));
+  await write(store, addItem({ id: 70, key: "k", batch: "b", slot: 1 }), put("note", { text: "n" }), put("note", { text: "m" }), put("counter", { id: "c", n: 5 }), put("page", { note_id: "n1", n: 1, text: "ü€😀".repeat(9_000) }));
   for (const what of ["made", "changed", "ended"]) await write(store, addEvent(1, what), addEvent(2, what));
   await write(store, remove("item", 70), remove("note", "n2"), remove("item", 4));
   succeeded(await commit(store, { puts: [put("part", { item_id: 1, name: "p", value: { $new: 0 } as never })], op_id: "once" }));

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { addItem, cases, commit, fits, holds, put, read, refused, remove, set, succeeded, write, type ConformanceCase } from "./conformance-model.ts";
-import type { Fields, Store } from "./store.ts";
+import { absent, addItem, cases, commit, conflict, fits, holds, put, read, refused, remove, set, succeeded, write, type ConformanceCase } from "./conformance-model.ts";
+import type { Fields, Put, Store } from "./store.ts";
 
 /** Keeps each value in `field` of an item of its own, by insert and by set, and compares what comes back. */
 async function keeps(store: Store, field: string, values: readonly Json[]): Promise<void> {
@@ -219,4 +219,47 @@ const bad = cases("bad data", {
   },
 });
 
-export const valueCases: readonly ConformanceCase[] = [...kept, ...unknown, ...bad];
+const page = (n: number, more: Fields = {}): Put => put("page", { note_id: "a/../b", n, text: `page ${n} ü€😀\n`.repeat(5_000), ...more });
+const textOf = async (store: Store, n: number) => (await read(store, "page", ["a/../b", n]))?.["text"] ?? null;
+
+const large = cases("a large text", {
+  "is read back by get and list, by this handle and another": async (store, env) => {
+    await write(store, page(1), page(2), page(3, { text: "" }), page(4, { text: null }));
+    for (const handle of [store, ...(env.spawn ? [await env.open()] : [])]) {
+      assert.deepEqual((await handle.list("page")).map(({ n, text }) => [n, (text as string | null)?.length ?? null]), [[1, pageLength(1)], [2, pageLength(2)], [3, 0], [4, null]]);
+      assert.equal(await textOf(handle, 2), `page 2 ü€😀\n`.repeat(5_000));
+    }
+  },
+  "that was not put after all changes nothing": async (store) => {
+    await write(store, page(1));
+    const [lost, bad] = await store.commit([{ guards: [absent("page", ["a/../b", 1])], puts: [page(1), page(2)] }, { puts: [page(1), page(3), addItem({ title: "\0" })] }]);
+    conflict(lost, "guard", 0, "page");
+    refused(bad);
+    assert.deepEqual([(await textOf(store, 1)) !== null, await textOf(store, 2), await textOf(store, 3)], [true, null, null]);
+  },
+  "is deleted, and put again, also in one commit": async (store) => {
+    await write(store, page(1), page(2));
+    await write(store, remove("page", ["a/../b", 1]));
+    assert.equal(await read(store, "page", ["a/../b", 1]), null);
+    await write(store, page(1), remove("page", ["a/../b", 2]), page(2), remove("page", ["a/../b", 1]));
+    assert.deepEqual((await store.list("page")).map(({ n }) => n), [2]);
+    assert.equal((await textOf(store, 2))!.toString().length, pageLength(2));
+  },
+});
+
+const shared = cases("a large text", {
+  "keeps what another handle put again": async (store, env) => {
+    const other = await env.open();
+    await write(store, page(1));
+    await write(other, remove("page", ["a/../b", 1]), page(1));
+    await write(store, page(1));
+    await write(other, remove("page", ["a/../b", 1]));
+    assert.equal(await read(store, "page", ["a/../b", 1]), null);
+    await write(store, page(1));
+    assert.notEqual(await textOf(other, 1), null);
+  },
+}, "durable");
+
+const pageLength = (n: number): number => `page ${n} ü€😀\n`.length * 5_000;
+
+export const valueCases: readonly ConformanceCase[] = [...kept, ...unknown, ...bad, ...large, ...shared];

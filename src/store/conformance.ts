@@ -9,9 +9,10 @@ import type { ConformanceCase } from "./conformance-model.ts";
 import { moveCases } from "./conformance-move.ts";
 import { raceCases } from "./conformance-race.ts";
 import { readCases } from "./conformance-read.ts";
+import { userCases } from "./conformance-user.ts";
 import { valueCases } from "./conformance-values.ts";
 
 export { conformanceModel, type ConformanceCase, type ConformanceChild, type ConformanceEnv, type ConformanceNeed } from "./conformance-model.ts";
 export { runConformanceRole } from "./conformance-roles.ts";
 
-export const conformanceCases: readonly ConformanceCase[] = [...commitCases, ...raceCases, ...idCases, ...valueCases, ...readCases, ...claimCases, ...durableCases, ...moveCases];
+export const conformanceCases: readonly ConformanceCase[] = [...commitCases, ...raceCases, ...idCases, ...valueCases, ...readCases, ...claimCases, ...durableCases, ...moveCases, ...userCases];

@@ -1,11 +1,36 @@
-// What any place of a state on a disk is asked, whatever store is in it: who may read it, what kind of disk it is on, which
+// What a place is, and what any on a disk is asked, whatever store is in it: who may read it, what kind of disk it is on, which
 // workers registered there, how much room is left. Reads only, and opens no lock file but through its own door.
 import { rmSync, statfsSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, extname, join } from "node:path";
 import { PawlError } from "../base/errors.ts";
 import { finding, type Finding } from "../base/finding.ts";
 import { nodeFs } from "../base/fs.ts";
 import { probeLock } from "../base/lock.ts";
+import type { Store } from "./store.ts";
+
+export type Site = {
+  readonly location: string;
+  /** Where the locks of its workers are. */
+  readonly lockFolder: string;
+  /** Also true when only opening it can tell. */
+  exists(): Promise<boolean>;
+  /** Read-only on Postgres, what is read is one moment. */
+  open(options: { readonly readOnly: boolean }): Promise<Store>;
+  /** Removes everything there. On Postgres only what an unfinished copy left. */
+  discard(): Promise<void>;
+  /** What is wrong with the files, or with the server. */
+  diagnose(options: { readonly deep: boolean }): Promise<Finding[]>;
+  /** Repairs the files and says what was done, a sentence each. */
+  repair(): Promise<string[]>;
+  /** Removes the locks of dead workers, once no record names them any more. */
+  tidy(): void;
+  /** How it is backed up: by a copy of its files to `to` or beside itself, whose path is returned; or, read at one moment, into a new state at a path. */
+  readonly backup: ((to?: string) => Promise<string>) | { readonly into: (to?: string) => string };
+};
+
+export function isSqlite(path: string): boolean {
+  return [".db", ".sqlite", ".sqlite3"].includes(extname(path).toLowerCase());
+}
 
 /** Names of folders that a client keeps in step with a server, file by file. */
 const SYNCED = ["Dropbox", "OneDrive", "Google Drive", "GoogleDrive", "iCloud Drive", "Mobile Documents", "iCloudDrive", "Nextcloud", "ownCloud", "Syncthing", "Box Sync"];

@@ -5,6 +5,7 @@
 import { PawlError } from "../base/errors.ts";
 import { keyOf, kindOf, kindsOf, refusedBy, type Kinds } from "./check.ts";
 import { compareBy } from "./compare.ts";
+import { countStatements, tally, type Tally } from "./postgres-counts.ts";
 import type { Answer, Row, Statement } from "./postgres-driver.ts";
 import { addNeeds, isEmpty, noNeeds, without, type Needs } from "./postgres-needs.ts";
 import { decode, extraOf, keyRecord, lists, statements } from "./postgres-records.ts";
@@ -15,7 +16,8 @@ import type { Change, Claim, ClaimOrder, Key, Kind, Model, Rec, Result } from ".
 import { idOf } from "./table.ts";
 import { Tables, type Effect } from "./tables.ts";
 
-export type Place = { readonly names: sql.Names; readonly model: Model; readonly location: string };
+/** `slot`: where what this handle does to the counts is added. */
+export type Place = { readonly names: sql.Names; readonly model: Model; readonly location: string; readonly slot: number };
 /** One for each change; what a decision or a seal threw stands for its result. */
 export type Outcome = Result | { readonly thrown: unknown };
 
@@ -234,7 +236,9 @@ class Working {
     for (const [name, next] of Object.entries(this.#tables.counters())) {
       if (next > (this.#reserved.get(name) ?? Infinity)) writes.push(reserve(this.#place.names, kindOf(this.#kinds, name), 0, next));
     }
-    return writes;
+    const counts: Tally = new Map();
+    for (const [name, keys] of touched) for (const [id, key] of keys) tally(counts, kindOf(this.#kinds, name), this.#found.get(name)?.get(id) ?? null, this.#tables.get(name, key));
+    return [...writes, ...countStatements(this.#place.names, counts, this.#place.slot)];
   }
 
   #writesOf(kind: Kind, keys: ReadonlyMap<string | number, Key>): Statement[] {

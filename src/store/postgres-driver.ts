@@ -7,6 +7,7 @@ import pg from "pg";
 import type { Clock } from "../base/clock.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
+import { serversOf } from "./postgres-url.ts";
 
 export type Statement = { readonly text: string; readonly values?: readonly (string | null)[] };
 /** Values as Postgres writes them. */
@@ -16,8 +17,18 @@ export type Answer = { readonly rows: readonly Row[]; readonly count: number };
 /** A connection that somebody has for himself. */
 export type Link = {
   run(statements: readonly Statement[]): Promise<Answer[]>;
+  /** One statement as users of `pg` know them, with its values and rows; on a connection of its own only. */
+  query?(text: string, values: readonly unknown[]): Promise<pg.QueryResult>;
   /** Gives it back; `broken` throws it away. */
   release(broken?: boolean): void;
+};
+
+/** What a store needs of its connections. */
+export type Door = {
+  run(statements: readonly Statement[]): Promise<Answer[]>;
+  take(answer?: number): Promise<Link>;
+  listen(told: (payload: string) => void, ended: () => void): Promise<Link>;
+  close(): Promise<void>;
 };
 
 /** How long things may take, in ms; tests have less patience. */
@@ -101,9 +112,18 @@ class Pipeline {
   }
 }
 
-/** The connections of one store. */
-export class Connections {
-  readonly #pool: pg.Pool;
+/** On for a standby, and for a server that is only read for now. */
+const READ_ONLY: Statement = { text: "select current_setting('transaction_read_only')" };
+
+/** The connections of one store. Of several servers, those to the one that takes writes; it is looked for when it is lost. */
+export class Connections implements Door {
+  readonly #pools: readonly pg.Pool[];
+  readonly #urls: readonly string[];
+  readonly #choose: boolean;
+  /** Of which server the last connection was. */
+  #server = 0;
+  /** Connections to a server that was asked and takes writes. */
+  readonly #chosen = new WeakSet<object>();
   readonly #clock: Clock;
   readonly #hex: (bytes: number) => string;
   readonly #times: Times;
@@ -115,26 +135,68 @@ export class Connections {
     this.#clock = options.clock;
     this.#hex = (bytes) => options.random.hex(bytes);
     this.#times = times;
-    this.#pool = new pg.Pool({
-      ...configOf(connection, times), max: LIMITS.postgresConnections, idleTimeoutMillis: LIMITS.postgresUnusedMs, connectionTimeoutMillis: times.connect,
-    });
-    // An idle connection that ends is simply gone; one in use tells it to whoever uses it.
-    this.#pool.on("error", () => undefined);
-    this.#pool.on("connect", (client) => void client.on("error", () => undefined));
+    const { urls, choose } = serversOf(connection);
+    this.#urls = urls;
+    this.#choose = choose;
+    this.#pools = urls.map((url) => new pg.Pool({ ...configOf(url, times), max: LIMITS.postgresConnections, idleTimeoutMillis: LIMITS.postgresUnusedMs, connectionTimeoutMillis: times.connect }));
+    for (const pool of this.#pools) {
+      // An idle connection that ends is simply gone; one in use tells it to whoever uses it.
+      pool.on("error", () => undefined);
+      pool.on("connect", (client) => void client.on("error", () => undefined));
+    }
   }
 
   /** A connection whose answers may take `answer` ms. */
   async take(answer = this.#times.answer): Promise<Link> {
-    const client = await this.#pool.connect();
+    const client = await this.#connect();
     let given = false;
     return {
       run: (statements) => this.#run(client, statements, answer),
+      query: (text, values) => this.#within(client, answer, client.query(text, [...values])),
       release: (broken = false) => {
         if (given) return;
         given = true;
         client.release(broken);
       },
     };
+  }
+
+  #connect(): Promise<pg.PoolClient> {
+    return this.#atServer(async (server) => {
+      const client = await this.#pools[server]!.connect();
+      try {
+        if (this.#choose && !this.#chosen.has(client)) await this.#requireWrites(client);
+      } catch (error) {
+        client.release(true);
+        throw error;
+      }
+      this.#chosen.add(client);
+      return client;
+    });
+  }
+
+  /** What `connect` gives for the first server it succeeds at, from the last one on. Fails with what the first said, or with `ENOPRIMARY`. */
+  async #atServer<T>(connect: (server: number) => Promise<T>): Promise<T> {
+    const said: string[] = [];
+    const from = this.#server;
+    for (let i = 0; i < this.#urls.length; i++) {
+      const server = (from + i) % this.#urls.length;
+      try {
+        const connected = await connect(server);
+        this.#server = server;
+        return connected;
+      } catch (error) {
+        // What is no matter of this server's being away would be the same at the next, or is for people to see.
+        if (this.#urls.length === 1 || !isLost(error) || sqlState(error) === "53300") throw error;
+        said.push(`${new URL(this.#urls[server]!).host}: ${messageOf(error)}`);
+      }
+    }
+    throw Object.assign(new Error(`no server takes writes (${said.join("; ")})`), { code: "ENOPRIMARY" });
+  }
+
+  async #requireWrites(client: pg.ClientBase): Promise<void> {
+    const [{ rows }] = (await this.#run(client, [READ_ONLY], this.#times.answer)) as [Answer];
+    if (rows[0]![0] !== "off") throw Object.assign(new Error("it takes no writes"), { code: "ENOPRIMARY" });
   }
 
   /** Answers to statements that stand for themselves, on any connection. */
@@ -154,22 +216,29 @@ export class Connections {
   }
 
   /** A connection beside the pool that is told of notifications; `ended` is called once when it is gone. */
-  async listen(connection: string, told: (payload: string) => void, ended: () => void): Promise<Link> {
-    const client = new pg.Client(configOf(connection, this.#times));
-    client.on("error", () => undefined);
+  async listen(told: (payload: string) => void, ended: () => void): Promise<Link> {
+    const client = await this.#atServer((server) => this.#listenAt(server, told));
     client.on("end", ended);
+    return { run: (statements) => this.#run(client, statements, this.#times.answer), release: () => void client.end().catch(() => undefined) };
+  }
+
+  async #listenAt(server: number, told: (payload: string) => void): Promise<pg.Client> {
+    const client = new pg.Client(configOf(this.#urls[server]!, this.#times));
+    client.on("error", () => undefined);
     client.on("notification", ({ payload }) => told(payload ?? ""));
     try {
       await client.connect();
+      // A standby tells nothing.
+      if (this.#choose) await this.#requireWrites(client);
+      return client;
     } catch (error) {
       client.end().catch(() => undefined);
       throw error;
     }
-    return { run: (statements) => this.#run(client, statements, this.#times.answer), release: () => void client.end().catch(() => undefined) };
   }
 
   async close(): Promise<void> {
-    await this.#pool.end();
+    await Promise.all(this.#pools.map((pool) => pool.end()));
   }
 
   #run(client: pg.ClientBase, statements: readonly Statement[], answer: number): Promise<Answer[]> {
@@ -183,6 +252,12 @@ export class Connections {
       };
       client.query(new Pipeline(statements, this.#unnamed ? null : this.#namesOf(client), done) as unknown as pg.Submittable);
     });
+  }
+
+  /** The answer, or an error within its time: then the connection is thrown away. */
+  #within<T>(client: pg.ClientBase, answer: number, asked: Promise<T>): Promise<T> {
+    const stop = this.#clock.timer(answer, () => (client as unknown as { connection: Wire }).connection.stream.destroy(), false);
+    return asked.finally(stop);
   }
 
   #namesOf(client: object): Names {
@@ -204,15 +279,19 @@ export function sqlState(error: unknown): string | null {
   return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) && (error as { severity?: unknown }).severity !== undefined ? code : null;
 }
 
-const OUTSIDE = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN", "ENOENT"]);
+const OUTSIDE = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "ENOPRIMARY"]);
 
 /** The connection is gone, or there was none to be had: a later one may do. */
 export function isLost(error: unknown): boolean {
   const state = sqlState(error);
-  if (state !== null) return /^(08|57P0|53300|25P03|25P04)/.test(state);
+  // 25006: it has become a standby, or is only read for a moment, as in a planned failover.
+  if (state !== null) return /^(08|57P0|53300|25006|25P03|25P04)/.test(state);
   if (!(error instanceof Error) || error instanceof PawlError) return false;
   return OUTSIDE.has((error as { code?: string }).code ?? "") || /connection|timeout|terminated|not queryable/i.test(error.message);
 }
+
+/** None of several servers takes writes: one of them soon may. */
+export const isAway = (error: unknown): boolean => (error as { code?: unknown } | null)?.code === "ENOPRIMARY";
 
 /** Another transaction was in the way: the same again has every chance. */
 export const isCollision = (error: unknown): boolean => ["40001", "40P01", "23505", "55P03"].includes(sqlState(error) ?? "") || isUnnamed(error);
@@ -235,6 +314,7 @@ export function explain(error: unknown, location: string): unknown {
   if (state?.startsWith("28")) return told("storage", `${location} does not let this user in: ${said}.`, "Check the user, the password and pg_hba.conf.");
   if (state === "3D000") return told("storage", `There is no such database: ${location}.`, "Create it: createdb NAME");
   if (state === "42501") return told("storage", `The role may not do this on ${location}: ${said}.`, "Grant it what docs/postgres.md lists.");
+  if (state === "25006") return told("storage", `${location} takes no writes: ${said}.`, "It is a standby, or set to be read only. Use the URL of the primary, or name all servers: postgres://HOST1,HOST2/DATABASE");
   if (state !== null && isRefused(error)) return told("value_refused", `Postgres refused the data of a change: ${said}.`, "See which field is too large or out of range.");
   if (isLost(error)) return told("storage", `${location} cannot be reached: ${said}.`, "Check that the server runs and that the URL is right.");
   if (state !== null) return told("storage", `${location} answered with an error: ${said}.`, "Run: pawl doctor");

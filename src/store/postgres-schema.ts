@@ -4,6 +4,7 @@
 import { PawlError } from "../base/errors.ts";
 import { sha256, type Json } from "../base/json.ts";
 import { formatOf, newerFormat } from "./migrations.ts";
+import { countedOf, countsText, recount } from "./postgres-counts.ts";
 import { sqlState, type Answer, type Link, type Row, type Statement } from "./postgres-driver.ts";
 import { keyRecord, lists, statements } from "./postgres-records.ts";
 import * as sql from "./postgres-sql.ts";
@@ -11,7 +12,7 @@ import { EXTRA, quote } from "./sql.ts";
 import type { FieldType, Kind, Model, Rec } from "./store.ts";
 
 /** Tables beside those of the kinds. */
-const OWN = ["pawl", "pawl_ids", "pawl_writer"];
+export const OWN = ["pawl", "pawl_ids", "pawl_writer", "pawl_counts"];
 /** Several processes make the same thing at once, and all but one are told that it is there. */
 const THERE_ALREADY = ["42P07", "42P06", "42710", "23505", "XX000", "40P01"];
 const TRIES = 20;
@@ -29,8 +30,8 @@ export async function checkServer(run: (statements: readonly Statement[]) => Pro
 }
 
 /** Changes whenever the declarations do. */
-const schemaOf = (names: sql.Names, model: Model): string =>
-  sha256(JSON.stringify(model.kinds.flatMap((kind) => [sql.tableText(names, kind), ...Object.keys(kind.indexes).map((name) => sql.indexText(names, kind, name))])), 16);
+export const schemaOf = (names: sql.Names, model: Model): string =>
+  sha256(JSON.stringify(model.kinds.flatMap((kind) => [sql.tableText(names, kind), ...Object.keys(kind.indexes).map((name) => sql.indexText(names, kind, name)), ...countedOf(kind).flatMap(({ name, fields }) => [name, ...fields])])), 16);
 
 /** Makes what is missing. A state that is up to date is only read. */
 export async function migrate(link: Link, names: sql.Names, model: Model, location: string): Promise<void> {
@@ -83,7 +84,7 @@ async function make(link: Link, names: sql.Names, model: Model, location: string
     const indexes = await indexesIn(link, names);
     for (const kind of model.kinds) await link.run(kindTexts(names, kind, columns.get(kind.name) ?? new Map(), indexes, location));
     for (const kind of model.kinds) await adoptExtra(link, names, kind, columns.get(kind.name) ?? new Map());
-    await link.run([...ids, note]);
+    await link.run([{ text: countsText(names) }, ...recount(names, model.kinds), ...ids, note]);
   }
   await link.run([COMMIT]);
 }
@@ -104,6 +105,7 @@ async function ownTables(link: Link, names: sql.Names, model: Model, location: s
     { text: `create table ${sql.table(names, "pawl")} (name text primary key, value text not null)` },
     { text: `create table ${sql.table(names, "pawl_ids")} (kind text primary key, next bigint not null)` },
     { text: `create table ${sql.table(names, "pawl_writer")} (id text primary key, commits bigint not null, voided boolean not null, at timestamptz not null)` },
+    { text: countsText(names) },
     { text: `insert into ${sql.table(names, "pawl")} values ('format', $1)`, values: [String(formatOf(model))] },
   ];
 }
@@ -130,7 +132,7 @@ function kindTexts(names: sql.Names, kind: Kind, columns: ReadonlyMap<string, st
   return made.map((text) => ({ text }));
 }
 
-async function indexesIn(link: Link, names: sql.Names): Promise<Map<string, string | null>> {
+export async function indexesIn(link: Pick<Link, "run">, names: sql.Names): Promise<Map<string, string | null>> {
   const text = "select c.relname, obj_description(c.oid, 'pg_class') from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relkind = 'i'";
   const [{ rows }] = (await link.run([{ text, values: [names.schema] }])) as [Answer];
   return new Map(rows as unknown as [string, string | null][]);

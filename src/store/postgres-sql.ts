@@ -50,7 +50,7 @@ const lengthIn = (kind: Kind, index: Index): number => Math.floor(INDEXED / inde
 const isShortened = (kind: Kind, index: Index, field: string): boolean => kind.fields[field] === "text" && !index.unique && !isKey(kind, index);
 const isKey = (kind: Kind, index: Index): boolean => index.fields === kind.key;
 
-function termsOf(index: Index, column: (name: string) => string): string[] {
+export function termsOf(index: Index, column: (name: string) => string): string[] {
   const where = Object.entries(index.where ?? {}).map(([field, value]) => `${column(field)} ${value === null ? "is null" : `= ${literal(value)}`}`);
   return [...where, ...(index.notNull ?? []).map((field) => `${column(field)} is not null`)];
 }

@@ -7,17 +7,20 @@
 import { sleep, type Clock } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { ServerClock } from "./postgres-clock.ts";
-import { isCollision, isLost, sqlState, type Answer, type Connections, type Link, type Statement, type Times } from "./postgres-driver.ts";
+import { SLOTS } from "./postgres-counts.ts";
+import { isCollision, isLost, sqlState, type Answer, type Door, type Link, type Statement, type Times } from "./postgres-driver.ts";
 import { table, type Names } from "./postgres-sql.ts";
 import { quote } from "./sql.ts";
 import type { Kind, Seal } from "./store.ts";
 
 /** A transaction that has begun, or begins with its first statements. */
 export type Tx = {
-  /** Statements in one round trip; those in `before` in a transaction of their own, whose answers come first. */
+  /** Statements in one round trip; those in `before` in a transaction of their own unless this one has begun; their answers come first. */
   run(statements: readonly Statement[], before?: readonly Statement[]): Promise<Answer[]>;
   /** The same as the very first, before anything is read: for a lock that the reading would stand in the way of. */
   exclusively(statements: readonly Statement[]): Promise<Answer[]>;
+  /** A statement of somebody else's, once the transaction has begun. */
+  query(text: string, values: readonly unknown[]): Promise<unknown>;
   /** The server's time in ms. */
   now(): number;
   notes(): ReadonlyMap<string, string>;
@@ -38,7 +41,7 @@ export function sealIn(tx: Tx): Seal | null {
 
 /** What a transaction needs of its store. */
 export type Handle = {
-  readonly connections: Connections;
+  readonly connections: Door;
   readonly names: Names;
   readonly location: string;
   readonly clock: Clock;
@@ -73,11 +76,18 @@ export function reserve(names: Names, kind: Kind, count: number, floor: number):
 export class Writer {
   readonly #handle: Handle;
   readonly #id: string;
+  readonly #slot: number;
   #commits = 0;
 
   constructor(handle: Handle) {
     this.#handle = handle;
+    this.#slot = Math.floor(handle.random.number() * SLOTS);
     this.#id = handle.random.hex(16);
+  }
+
+  /** Which rows of the counts it adds to. */
+  get slot(): number {
+    return this.#slot;
   }
 
   /** Its name in `pawl_writer` and in notifications. */
@@ -134,12 +144,15 @@ export class Writer {
     return {
       now: () => server.now(),
       notes: () => notes,
+      query: (text, values) => link.query!(text, values),
       exclusively: (statements) => {
         begun = true;
         return link.run([BEGIN, settings(times), ...statements]).then((answers) => answers.slice(2));
       },
       run: async (statements, before = []) => {
-        const own = before.length > 0 ? [BEGIN, UNFLUSHED, ...before, COMMIT] : [];
+        // Once the transaction has begun, a commit of their own would end it.
+        const apart = !begun && before.length > 0;
+        const own = apart ? [BEGIN, UNFLUSHED, ...before, COMMIT] : before;
         const opening = begun ? [] : prelude;
         begun = true;
         const sent = server.monotonic();
@@ -148,7 +161,7 @@ export class Writer {
         const first = own.length + opening.length;
         if (opening.length > 0) for (const [name, value] of answers[first - 1]!.rows) notes.set(name!, value!);
         this.#checkFormat(notes);
-        return [...answers.slice(0, own.length).slice(2, -1), ...answers.slice(first, -1)];
+        return [...answers.slice(apart ? 2 : 0, own.length - (apart ? 1 : 0)), ...answers.slice(first, -1)];
       },
     };
   }

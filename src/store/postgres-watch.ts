@@ -2,14 +2,13 @@
 // time to time, which also finds out when that connection is dead. Invariant: nothing depends on a hint, and a listener is
 // told at least once after every moment in which some could have been missed.
 import type { Clock } from "../base/clock.ts";
-import type { Connections, Link, Statement, Times } from "./postgres-driver.ts";
+import type { Door, Link, Statement, Times } from "./postgres-driver.ts";
 import { table, type Names } from "./postgres-sql.ts";
 import { settings } from "./postgres-transaction.ts";
 import { quote } from "./sql.ts";
 
 type Watched = {
-  readonly connections: Connections;
-  readonly connection: string;
+  readonly connections: Door;
   readonly names: Names;
   /** Null: no notifications, only the look. */
   readonly channel: string | null;
@@ -67,9 +66,9 @@ export class Watch {
   }
 
   async #listen(channel: string): Promise<void> {
-    const { connections, connection, own, tell } = this.#watched;
+    const { connections, own, tell } = this.#watched;
     const told = (payload: string) => void (payload !== own && !this.#stopped && tell());
-    const link: Link = await connections.listen(connection, told, () => {
+    const link: Link = await connections.listen(told, () => {
       if (this.#link !== link || this.#stopped) return;
       this.#link = null;
       this.#seen = null;

@@ -4,24 +4,27 @@
 import { sleep } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
-import { checkFields, checkLoad, checkSeal, keyOf, kindOf, kindsOf, type Kinds } from "./check.ts";
+import { keyOf, kindOf, kindsOf, type Kinds } from "./check.ts";
 import { formatOf } from "./migrations.ts";
 import { runBatch, type Outcome } from "./postgres-batch.ts";
 import { ServerClock } from "./postgres-clock.ts";
-import { Connections, explain, isLost, isRefused, sqlState, TIMES, type Answer, type Statement, type Times } from "./postgres-driver.ts";
+import { keptCount } from "./postgres-counts.ts";
+import { Connections, explain, isAway, isLost, isRefused, sqlState, TIMES, type Answer, type Door, type Statement, type Times } from "./postgres-driver.ts";
+import { countersOf, countersText, loadPieces, sealOf, sealText, setSeal, type Moving } from "./postgres-move.ts";
 import { decode, keyRecord, lists, statements } from "./postgres-records.ts";
 import { checkServer, columnsIn, migrate } from "./postgres-schema.ts";
+import { snapshotOf } from "./postgres-snapshot.ts";
 import * as sql from "./postgres-sql.ts";
-import { CLOCK, reserve, sealIn, settings, Writer } from "./postgres-transaction.ts";
+import { CLOCK, settings, Writer } from "./postgres-transaction.ts";
 import { readPostgresUrl } from "./postgres-url.ts";
+import { runUser, UserWriters } from "./postgres-user.ts";
 import { Watch } from "./postgres-watch.ts";
 import { columnsOf, indexFor } from "./sql.ts";
-import type { Change, Claim, ClaimOrder, Counters, Decide, Key, Kind, Model, OpenOptions, Piece, Query, Rec, Result, Seal, Store } from "./store.ts";
+import type { Change, Claim, ClaimOrder, Counters, Decide, Key, Kind, Model, OpenOptions, Piece, PostgresHandle, Query, Rec, Result, Seal, Store } from "./store.ts";
 import { idOf } from "./table.ts";
 
 type Opened = {
-  readonly connections: Connections;
-  readonly connection: string;
+  readonly connections: Door;
   readonly names: sql.Names;
   readonly notify: boolean;
   readonly location: string;
@@ -33,18 +36,31 @@ type Opened = {
 /** A call of `commit`, waiting to be part of a batch. */
 type Call = { readonly works: readonly (Change | Claim)[]; readonly resolve: (outcomes: Outcome[]) => void; readonly reject: (error: unknown) => void };
 
+/** Between two reads of one moment, whoever reads may take his time; a connection that is lost cannot be replaced. */
+const ONE_MOMENT: Partial<Times> = { idle: LIMITS.postgresMigrateMs, patience: 0 };
+
+/** What is opened to read, as it is at one moment, whatever is written meanwhile. */
+export async function openMoment(url: string, model: Model, options: OpenOptions): Promise<Store> {
+  return open(url, model, { ...options, readOnly: true }, { ...TIMES, ...ONE_MOMENT }, snapshotOf);
+}
+
 /** Opens the state that `url` names and makes it when it is not there. Throws `usage`, `storage`, `busy`, `unsupported`, `corrupt`. */
 export async function openPostgres(url: string, model: Model, options: OpenOptions, patience: Partial<Times> = {}): Promise<Store> {
+  return open(url, model, options, { ...TIMES, ...patience }, async (connections) => connections);
+}
+
+async function open(url: string, model: Model, options: OpenOptions, times: Times, doorOf: (connections: Connections) => Promise<Door>): Promise<Store> {
   const { connection, schema, notify, location } = readPostgresUrl(url);
-  const times = { ...TIMES, ...patience };
   const connections = new Connections(connection, options, times);
-  const opened = { connections, connection, names: { schema, columns: null }, notify, location, model, options, times };
+  let door: Door = connections;
   try {
     const notices = await whenLetIn(() => checkServer((asked) => connections.run(asked), location), options, times.wait);
     for (const line of notices) options.notice?.(line);
+    door = await doorOf(connections);
+    const opened = { connections: door, names: { schema, columns: null }, notify, location, model, options, times };
     return options.readOnly ? await openToRead(opened) : await openToWrite(opened);
   } catch (error) {
-    await connections.close().catch(() => undefined);
+    await door.close().catch(() => undefined);
     throw explain(error, location);
   }
 }
@@ -72,14 +88,14 @@ async function openToRead(opened: Opened): Promise<Store> {
   return store;
 }
 
-/** Waits for a connection while the server has none free or is starting, as long as for a lock. */
+/** Waits for a connection while the server has none free or is starting, or none of several has become the primary yet, as long as for a lock. */
 async function whenLetIn<T>(attempt: () => Promise<T>, { clock, random }: OpenOptions, wait: number): Promise<T> {
   const start = clock.monotonic();
   for (let pause = 50; ; pause = Math.min(1_000, pause * 2)) {
     try {
       return await attempt();
     } catch (error) {
-      if (!["53300", "57P03"].includes(sqlState(error) ?? "") || clock.monotonic() - start > wait) throw error;
+      if (!(["53300", "57P03"].includes(sqlState(error) ?? "") || isAway(error)) || clock.monotonic() - start > wait) throw error;
       await sleep(clock, pause * (0.5 + random.number()));
     }
   }
@@ -91,6 +107,8 @@ class PostgresStore implements Store {
   readonly #opened: Opened;
   readonly #kinds: Kinds;
   readonly #writer: Writer | null;
+  /** Of users' own transactions. */
+  readonly #users: UserWriters;
   readonly #settings: Statement;
   readonly #listeners = new Set<() => void>();
   #watch: Watch | null = null;
@@ -108,9 +126,9 @@ class PostgresStore implements Store {
     this.#kinds = kindsOf(model);
     this.#settings = settings(times);
     const channel = notify ? channelOf(names.schema) : null;
-    this.#writer = options.readOnly
-      ? null
-      : new Writer({ connections, names, location, clock: options.clock, random: options.random, server: this.clock, times, format: formatOf(model), channel });
+    const newWriter = () => new Writer({ connections, names, location, clock: options.clock, random: options.random, server: this.clock, times, format: formatOf(model), channel });
+    this.#writer = options.readOnly ? null : newWriter();
+    this.#users = new UserWriters(newWriter);
   }
 
   /** Asks for the server's time. */
@@ -153,6 +171,8 @@ class PostgresStore implements Store {
   count(name: string, query: Query = {}, by?: string): Promise<number | Record<string, number>> {
     return this.#call(async () => {
       const kind = kindOf(this.#kinds, name);
+      const kept = keptCount(this.#opened.names, kind, query, by);
+      if (kept) return kept.answer((await this.#ask([kept.statement]))[0]!.rows);
       const read = sql.readText(this.#opened.names, kind, by === undefined ? query : indexFor(kind, query, by), by === undefined ? "count" : { by }, null);
       const [{ rows } = { rows: [] }] = read ? await this.#read(kind, [read]) : [];
       if (by === undefined) return rows.reduce((sum, [n]) => sum + Number(n), 0);
@@ -167,8 +187,11 @@ class PostgresStore implements Store {
 
   /** Nothing is read of a kind that an older or missing state does not have. */
   async #read(kind: Kind, asked: readonly Statement[]): Promise<readonly Answer[]> {
-    if (this.#opened.names.columns && !this.#opened.names.columns.has(kind.name)) return [];
-    return this.#ask(asked);
+    return this.#has(kind.name) ? this.#ask(asked) : [];
+  }
+
+  #has(table: string): boolean {
+    return this.#opened.names.columns?.has(table) ?? true;
   }
 
   /** A read that fails with its connection is simply made again. */
@@ -203,6 +226,16 @@ class PostgresStore implements Store {
     const [result] = await this.commit([{ claim: order, decide: deciding }]);
     if (!result!.ok && "error" in result! && result.error.code === "internal" && !decided) throw result.error;
     return decided || !result!.ok ? result! : null;
+  }
+
+  async transact(body: (sql: PostgresHandle) => Change | Promise<Change>): Promise<Result> {
+    const { names, model, location, options } = this.#opened;
+    if (options.readOnly) throw readOnly(location);
+    // Beside the writer of the batches: what users do takes its time, and leases must be renewed meanwhile.
+    const outcome = await this.#call(() => this.#users.run((writer) => runUser(writer, { names, model, location, slot: writer.slot }, body)));
+    if ("thrown" in outcome) throw outcome.thrown;
+    if (outcome.ok) this.#tell();
+    return outcome;
   }
 
   #queue(works: readonly (Change | Claim)[]): Promise<Outcome[]> {
@@ -246,7 +279,7 @@ class PostgresStore implements Store {
   async #run(works: readonly (Change | Claim)[]): Promise<Outcome[]> {
     const { names, model, location } = this.#opened;
     try {
-      return await this.#writer!.transact((tx) => runBatch(tx, { names, model, location }, works));
+      return await this.#writer!.transact((tx) => runBatch(tx, { names, model, location, slot: this.#writer!.slot }, works));
     } catch (error) {
       if (!isRefused(error)) throw error;
       const half = works.length >> 1;
@@ -258,66 +291,26 @@ class PostgresStore implements Store {
   /* ---------- moving ---------- */
 
   async seal(seal: Seal | null, was?: Seal | null): Promise<void> {
-    const notes = sql.table(this.#opened.names, "pawl");
-    await this.#call(() => this.#write().transact(async (tx) => {
-      // Whoever writes has read this table; the lock waits for them, and keeps others away until the seal is there.
-      const [, answer] = await tx.exclusively([{ text: `lock table ${notes} in access exclusive mode` }, { text: `select value from ${notes} where name = 'seal'` }]);
-      const value = answer!.rows[0]?.[0] ?? null;
-      checkSeal(value === null ? null : (JSON.parse(value) as Seal), was, this.location);
-      const set = { text: `insert into ${notes} values ('seal', $1) on conflict (name) do update set value = excluded.value`, values: [JSON.stringify(seal)] };
-      return { value: undefined, writes: [seal ? set : { text: `delete from ${notes} where name = 'seal'` }] };
-    }));
+    await this.#call(async () => setSeal(this.#moving(), seal, was));
     this.#tell();
   }
 
   sealed(): Promise<Seal | null> {
-    return this.#call(async () => {
-      const { columns } = this.#opened.names;
-      if (columns && !columns.has("pawl")) return null;
-      const [answer] = await this.#ask([{ text: `select value from ${sql.table(this.#opened.names, "pawl")} where name = 'seal'` }]);
-      const value = answer!.rows[0]?.[0] ?? null;
-      return value === null ? null : (JSON.parse(value) as Seal);
-    });
+    return this.#call(async () => (this.#has("pawl") ? sealOf((await this.#ask([sealText(this.#opened.names)]))[0]) : null));
   }
 
   counters(): Promise<Counters> {
-    return this.#call(async () => {
-      const { columns } = this.#opened.names;
-      if (columns && !columns.has("pawl_ids")) return {};
-      const [answer] = await this.#ask([{ text: `select kind, next - 1 from ${sql.table(this.#opened.names, "pawl_ids")}` }]);
-      const found = new Map(answer!.rows as unknown as [string, string][]);
-      return Object.fromEntries(this.#opened.model.kinds.filter(({ assign }) => assign !== undefined).map(({ name }) => [name, Number(found.get(name) ?? 0)]));
-    });
+    return this.#call(async () => (this.#has("pawl_ids") ? countersOf(this.#opened.model, (await this.#ask([countersText(this.#opened.names)]))[0]!.rows) : {}));
   }
 
-  load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void> {
-    return this.#call(async () => {
-      const { names, model } = this.#opened;
-      const seal = await this.#beginLoad();
-      const put = (writes: readonly Statement[]) => this.#write().transact(async (tx) => {
-        await tx.run([]);
-        checkSeal(sealIn(tx), seal, this.location);
-        return { value: undefined, writes };
-      });
-      for await (const { kind: name, records } of pieces) {
-        const kind = kindOf(this.#kinds, name);
-        for (const record of records) checkFields(kind, record);
-        await put(statements(sql.insertText(names, kind, false), lists(kind, columnsOf(kind), records)));
-      }
-      await put(model.kinds.filter(({ assign }) => assign !== undefined).map((kind) => reserve(names, kind, 0, (counters[kind.name] ?? 0) + 1)));
-      this.#tell();
-    });
+  async load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void> {
+    await this.#call(async () => loadPieces(this.#moving(), pieces, counters));
+    this.#tell();
   }
 
-  async #beginLoad(): Promise<Seal> {
-    const { names, model, location } = this.#opened;
-    const some = model.kinds.map(({ name }) => `exists (select from ${sql.table(names, name)})`).join(" or ");
-    return this.#write().transact(async (tx) => {
-      const [answer] = await tx.run([{ text: `select ${some}` }]);
-      const seal = sealIn(tx);
-      checkLoad(seal, () => (answer!.rows[0]![0] === "t" ? 1 : 0), location);
-      return { value: seal, writes: null };
-    });
+  #moving(): Moving {
+    const { names, model } = this.#opened;
+    return { writer: this.#write(), names, model, kinds: this.#kinds, location: this.location };
   }
 
   #write(): Writer {
@@ -329,10 +322,10 @@ class PostgresStore implements Store {
 
   watch(listener: () => void): () => void {
     this.#listeners.add(listener);
-    const { connections, connection, names, notify, options, times } = this.#opened;
+    const { connections, names, notify, options, times } = this.#opened;
     if (!this.#closed) {
       this.#watch ??= new Watch({
-        connections, connection, names, times, channel: notify ? channelOf(names.schema) : null, own: this.#writer?.id ?? null,
+        connections, names, times, channel: notify ? channelOf(names.schema) : null, own: this.#writer?.id ?? null,
         clock: options.clock, random: options.random, tell: () => this.#tell(),
       });
     }
@@ -354,7 +347,7 @@ class PostgresStore implements Store {
       this.#watch?.stop();
       await Promise.allSettled(this.#pending);
       // A row of a handle that did not get to leave is removed with time.
-      await this.#writer?.leave().catch(() => undefined);
+      await Promise.all([this.#writer?.leave(), this.#users.leave()]).catch(() => undefined);
       await this.#opened.connections.close();
     })();
     return this.#closed;

@@ -7,11 +7,12 @@ import { iso } from "../base/clock.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
 import { refusedBy } from "./check.ts";
 import { compareBy } from "./compare.ts";
-import { isBadData, type Driver, type Statement } from "./sqlite-driver.ts";
+import { isBadData, isBusy, type Driver, type Statement } from "./sqlite-driver.ts";
 import { checkIs, findUnique, getRecord, listRecords, newTable, type Table, type Tally } from "./sqlite-table.ts";
+import { runUserSql } from "./sqlite-user.ts";
 import { deleteRecord, forget, forgetMuch, forgetRows, type Ids, keepNextId, putRecord, setFields, type Taken } from "./sqlite-write.ts";
 import type { Present } from "./sql.ts";
-import type { Addition, Change, Claim, ClaimOrder, Conflict, Decide, Guard, Model, Put, Rec, Result, Seal } from "./store.ts";
+import type { Addition, Change, Claim, ClaimOrder, Conflict, Decide, Guard, Model, Put, Rec, Result, Seal, SqliteHandle } from "./store.ts";
 
 /** A connection with the tables of the model. */
 export type Session = {
@@ -94,6 +95,29 @@ export function runClaim(session: Session, order: ClaimOrder, decide: Decide, no
   })!;
   return result;
 }
+
+/** What `body` does with the database, and the change it gives: both, or with a conflict neither. What it throws comes back as a value. */
+export function runUser(session: Session, body: (sql: SqliteHandle) => Change | Promise<Change>, now: number): Result | { readonly thrown: unknown } {
+  let outcome: Result | { readonly thrown: unknown } | null = null;
+  transaction(session, () => {
+    outcome = refusedBy(session.seal, { puts: [] }, session.path);
+    if (outcome) return null;
+    try {
+      outcome = apply(session, runUserSql(session.db.connection, new Set([...session.tables.keys(), ...OWN]), body), now);
+    } catch (error) {
+      if (isBusy(error)) throw error;
+      outcome = { thrown: error };
+    }
+    // What it wrote past the tables is to be committed too.
+    session.tally.writes++;
+    session.version = null;
+    return "ok" in outcome && outcome.ok ? outcome : null;
+  });
+  return outcome!;
+}
+
+/** Tables that hold no records. */
+const OWN = ["pawl", "pawl_ids", "sqlite_sequence"];
 
 /** The records a claim looks at, over all its queries, in its order. */
 function due(session: Session, order: ClaimOrder): Rec[] {

@@ -20,6 +20,8 @@ export type Driver = {
   prepare(sql: string): Statement;
   /** The first column of the first row. */
   value(sql: string): Value | undefined;
+  /** The connection itself, for people's own SQL. */
+  readonly connection: DatabaseSync;
   close(): void;
 };
 
@@ -55,6 +57,7 @@ export function connect(path: string, mode: Mode): Driver {
     exec: (sql) => db.exec(sql),
     prepare,
     value: (sql) => prepare(sql).get()?.[0],
+    connection: db,
     close: () => db.close(),
   };
 }

@@ -10,13 +10,13 @@ import { LIMITS } from "../base/limits.ts";
 import { Turn } from "../base/lock.ts";
 import { formatOf, olderFormat } from "./migrations.ts";
 import { configure, connect, explain, isBusy, type Mode, needsWriting, type Driver, type Probes } from "./sqlite-driver.ts";
-import { newSession, runBatch, runClaim, sealOf, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
+import { newSession, runBatch, runClaim, runUser, sealOf, type Session, snapshot, tableOf } from "./sqlite-commit.ts";
 import { beginLoad, countersOf, loadCounters, loadPiece, setSeal } from "./sqlite-move.ts";
 import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, refuseRemains, schemaOf, wasCutOff } from "./sqlite-schema.ts";
 import { upgrade } from "./sqlite-upgrade.ts";
 import { countRecords, countRecordsBy, getRecord, limitOf, listRecords, type Table } from "./sqlite-table.ts";
 import { indexText, tableText, type Present } from "./sql.ts";
-import type { Change, Claim, ClaimOrder, Counters, Decide, Key, Model, OpenOptions, Piece, Query, Rec, Result, Seal, Store } from "./store.ts";
+import type { Change, Claim, ClaimOrder, Counters, Decide, Key, Model, OpenOptions, Piece, Query, Rec, Result, Seal, SqliteHandle, Store } from "./store.ts";
 
 /** How long after a change by another process the listeners are told, in ms: a burst of commits is one hint. */
 const WATCH_MS = 5;
@@ -207,6 +207,13 @@ class SqliteStore implements Store {
       if (results.some((result) => result.ok)) this.#tell();
       return results;
     });
+  }
+
+  async transact(body: (sql: SqliteHandle) => Change | Promise<Change>): Promise<Result> {
+    const outcome = await this.#write((session) => runUser(session, body, this.clock.now()));
+    if ("thrown" in outcome) throw outcome.thrown;
+    if (outcome.ok) this.#tell();
+    return outcome;
   }
 
   claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {

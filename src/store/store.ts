@@ -39,6 +39,8 @@ export type Index = {
   readonly notNull?: readonly string[];
   /** At most one record for each combination of the fields' values; such an index needs `notNull` on its fields. */
   readonly unique?: boolean;
+  /** How many there are for each value of its first so many fields is asked for often; short text, booleans, integers. A hint to the store. */
+  readonly counted?: number;
 };
 
 export type Kind = {
@@ -54,6 +56,12 @@ export type Kind = {
    * which is the second key field) and stores what `model.seal(previous, record)` returns. Guards never see `order` or hashes.
    */
   readonly chain?: { readonly group: string; readonly order: string };
+  /**
+   * A large text field that nothing but `get` and `list` of this kind reads, of records that are never changed: putting one
+   * again means the same value. A store that holds records in memory may keep it in a file, under `folder`, durable before
+   * the record; a file that is lost reads as null. Others take no notice.
+   */
+  readonly beside?: { readonly field: string; readonly folder: string };
 };
 
 export type Model = {
@@ -244,6 +252,29 @@ export type Piece = { readonly kind: string; readonly records: readonly Rec[] };
 /** The highest number ever given to an id, for each kind whose ids the store assigns. */
 export type Counters = { readonly [kind: string]: number };
 
+/** What users' own SQL is run with, in the transaction of a change. Values are those of `node:sqlite`; rows are objects by column. */
+export type SqliteHandle = {
+  exec(text: string): void;
+  prepare(text: string): SqliteStatement;
+  run(text: string, ...values: readonly SqliteValue[]): SqliteDone;
+  get(text: string, ...values: readonly SqliteValue[]): SqliteRow | undefined;
+  all(text: string, ...values: readonly SqliteValue[]): readonly SqliteRow[];
+};
+type SqliteValue = null | number | bigint | string | NodeJS.ArrayBufferView;
+type SqliteRow = { readonly [column: string]: unknown };
+type SqliteDone = { readonly changes: number | bigint; readonly lastInsertRowid: number | bigint };
+export type SqliteStatement = { run(...values: readonly SqliteValue[]): SqliteDone; get(...values: readonly SqliteValue[]): SqliteRow | undefined; all(...values: readonly SqliteValue[]): readonly SqliteRow[] };
+/** The same on Postgres, with the values and rows of `pg`. */
+export type PostgresHandle = { query<R extends { [column: string]: unknown } = { [column: string]: unknown }>(text: string, values?: readonly unknown[]): Promise<{ readonly rows: R[]; readonly rowCount: number | null }> };
+export type SqlHandle = SqliteHandle | PostgresHandle;
+
+/** Throws `usage` when the text would begin or end a transaction that is not its own to end. */
+export function refuseControl(text: string): void {
+  const word = /^(?:\s|--[^\n]*\n|\/\*[^]*?\*\/)*(begin|start|commit|end|abort|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b)|prepare\s+transaction|attach|detach|vacuum)\b/i.exec(text)?.[1];
+  if (word === undefined) return;
+  throw new PawlError("usage", `A transaction of a step takes no "${word.toLowerCase()}": it is committed with the record of the step.`, { next: "Leave it out; throw to take everything back.", details: { permanent: true } });
+}
+
 export interface Store {
   /** The clock rules go by: the machine's, or the server's. */
   readonly clock: Clock;
@@ -266,6 +297,12 @@ export interface Store {
   /** Only where a document for people is kept beside the records. */
   readonly edits?: EditDoor;
   counters(): Promise<Counters>;
+  /**
+   * Only where a database holds the records. Runs `body` with a handle on it, and commits what it did and the change it gives
+   * together, or neither: not when it throws (its error is the rejection), nor when the change conflicts or is refused. It may
+   * be run again, from scratch, after a lost connection or a deadlock; of all runs one comes through.
+   */
+  transact?(body: (sql: SqlHandle) => Change | Promise<Change>): Promise<Result>;
   /**
    * Puts records as they are into a sealed place without any; each piece is durable before the next is asked for. Ids go on
    * above `counters`. Throws `conflict` when there are records, or the seal is missing or changes meanwhile.

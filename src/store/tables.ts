@@ -216,6 +216,7 @@ export class Tables {
     for (let i = 0; i < additions.length; i++) {
       const conflict = this.#add(additions[i]!, i, effects);
       if (conflict) return conflict;
+      if (i > 0) joinSets(effects);
     }
     return null;
   }
@@ -284,6 +285,13 @@ export class Tables {
     if (!record || sum < 0 || sum > (addition.max ?? Infinity)) return { on: "addition", index, kind: addition.kind, record };
     return this.#set(table, addition.key, { [addition.field]: sum }, index, effects);
   }
+}
+
+/** Several additions to one record in a row are one effect: a journal that names the record for each of them is twice as long. */
+function joinSets(effects: Effect[]): void {
+  const [before, last] = [effects.at(-2)!, effects.at(-1)!];
+  if (!("set" in before) || !("set" in last) || before.kind !== last.kind || JSON.stringify(before.key) !== JSON.stringify(last.key)) return;
+  effects.splice(-2, 2, { ...before, set: { ...before.set, ...last.set } });
 }
 
 /** The record that `fields` make of `before` (every declared field null when there is none), frozen all the way down. */

@@ -35,7 +35,7 @@ function optionsOf(name: string, param: Param): Option[] {
 
 function valueName(name: string, param: Param): string {
   if (param.plain) return "text";
-  const names = { text: name, time: "time", integer: "n", duration: "duration", json: "json", texts: param.commas ? "name=value" : name, refs: "ids", boolean: "" };
+  const names = { text: name, time: "time", integer: "n", number: "n", duration: "duration", json: "json", texts: param.commas ? "name=value" : name, ref: "id", refs: "ids", boolean: "" };
   return names[param.type];
 }
 

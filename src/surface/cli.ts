@@ -1,6 +1,5 @@
 // The command line: a loop over the operation table, plus the commands that start a process. It converts words to input,
 // calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { systemClock } from "../base/clock.ts";
 import { isPawlError, PawlError } from "../base/errors.ts";
@@ -8,9 +7,10 @@ import { ownToken } from "../core/token.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import type { State } from "../state.ts";
 import { declareParams, readParams } from "./arguments.ts";
+import { documentOf, limitOf } from "./document.ts";
 import { epilogue, examplesOf } from "./examples.ts";
 import { processIo, type Io } from "./io.ts";
-import { documentText, sayError, shellOf, type Globals, type Shell } from "./shell.ts";
+import { lineOf, sayError, shellOf, version, type Globals, type Shell } from "./shell.ts";
 
 /** Runs one command line; returns its exit code. Everything it prints goes through `io`. */
 export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {
@@ -60,12 +60,9 @@ export async function build(argv: readonly string[], io: Io, exit: (code: number
   const whole = operations === OPERATIONS;
   if (whole) (await import("./run.ts")).addProcessCommands(program.commandsGroup("Run:"), shell);
   for (const operation of operations) addOperation(program, shell, operation);
+  if (whole) (await import("./servers.ts")).addServerCommands(program.commandsGroup("Servers:"), shell);
   if (whole) (await import("./completion.ts")).addCompletionCommand(program.commandsGroup("Shell:"), io);
   return program;
-}
-
-export function version(): string {
-  return (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
 }
 
 function beforeDashes(argv: readonly string[]): readonly string[] {
@@ -94,6 +91,7 @@ function groupOf({ name, effect, at }: Operation): string {
   const noun = name.split("_")[0]!;
   if (noun === "task") return effect === "read" ? "See:" : "Tasks:";
   if (noun === "import" || noun === "export" || noun === "batch") return "Batches:";
+  if (noun === "memory") return "Memory:";
   return name === noun ? "See:" : `${noun[0]!.toUpperCase()}${noun.slice(1)}s:`;
 }
 
@@ -120,14 +118,18 @@ function subcommandsOf(group: string): string[] {
 async function perform(shell: Shell, operation: Operation, input: { readonly [name: string]: unknown }): Promise<void> {
   const { io } = shell;
   if (operation.at) return performAt(shell, operation, input);
-  const state = await shell.open({ readOnly: operation.effect === "read", create: operation.creates === true });
+  const elsewhere = operation.elsewhere?.(input) ?? null;
+  const state = await shell.open({ readOnly: operation.effect === "read", create: operation.creates === true || elsewhere !== null, ...(elsewhere === null ? {} : { at: elsewhere, quiet: true }) });
   try {
     const data = await operation.run(state, await withOwnToken(state, io, operation, input));
     const hint = await operation.hint?.(state, input, data);
     if (hint) shell.notice(hint);
-    const limit = operation.name === "task_list" ? Number(input["limit"] ?? 100) : null;
-    if (shell.globals().json) io.out(jsonOf(operation, data, limit));
+    const limit = operation.page ? limitOf(operation.page, input) : null;
+    if (shell.globals().json) io.out(lineOf(documentOf(operation, input, data)));
+    else if (operation.raw && !io.tty) io.out(operation.raw(data));
     else io.out((await import("./render.ts")).render(operation.output, data, { io, now: state.clock.now(), limit }));
+    const code = operation.exit?.(data) ?? 0;
+    if (code !== 0) shell.exit(code);
   } finally {
     await state.close();
   }
@@ -137,7 +139,7 @@ async function perform(shell: Shell, operation: Operation, input: { readonly [na
 async function performAt(shell: Shell, operation: Operation, input: { readonly [name: string]: unknown }): Promise<void> {
   const { io } = shell;
   const data = await operation.at!(await shell.here(), input);
-  if (shell.globals().json) io.out(documentText(operation.output, data));
+  if (shell.globals().json) io.out(lineOf(documentOf(operation, input, data)));
   else io.out((await import("./render.ts")).render(operation.output, data, { io, now: systemClock.now(), limit: null }));
   const code = operation.exit?.(data) ?? 0;
   if (code !== 0) shell.exit(code);
@@ -149,16 +151,6 @@ async function withOwnToken(state: State, io: Io, { params }: Operation, input: 
   if (own === null || !Object.hasOwn(params, "token") || input["token"] !== undefined || input["force"] === true) return input;
   const task = await state.tasks.find(String(input["id"]));
   return task?.id === own.id ? { ...input, token: own.text } : input;
-}
-
-/** Lists are arrays of records; what there is to say about a list stands beside it. */
-function jsonOf({ output }: Operation, data: unknown, limit: number | null): string {
-  if (output === "history") {
-    const { transitions, broken_at } = data as { transitions: unknown; broken_at: unknown };
-    return documentText(output, transitions, { broken_at });
-  }
-  const cut = limit !== null && (data as readonly { id: number }[]).length >= limit;
-  return documentText(output, data, cut ? { after: (data as readonly { id: number }[]).at(-1)!.id } : {});
 }
 
 /** A wrong request that does not say what would be right: the help of its command does. */
@@ -189,7 +181,7 @@ function operationNamed(words: readonly string[]): Operation | undefined {
   return OPERATIONS.find(({ command, aliases }) => command === words[0] || command === words.slice(0, 2).join(" ") || aliases?.includes(words[0] ?? ""));
 }
 
-const PROCESSES = ["run", "worker", "step", "completion"];
+const PROCESSES = ["run", "worker", "step", "wait", "ui", "mcp", "completion"];
 
 /** True for the first word of a command or of a group of them. */
 function known(word: string | undefined): boolean {

@@ -28,12 +28,18 @@ export function renderHealth(health: Health & { readonly done: readonly string[]
 }
 
 export function renderBackup({ from, to }: { readonly from: string; readonly to: string }): string {
+  if (/^postgres(ql)?:/i.test(from)) return renderSnapshot(from, to);
   const json = !/\.(db|sqlite3?)$/i.test(to);
   const [target, source] = [shellQuote(to), shellQuote(from)];
   const restore = json
     ? `rm -rf ${source} ${shellQuote(`${from}.pawl`)} && cp -Rp ${target} ${source} && cp -Rp ${shellQuote(`${to}.pawl`)} ${shellQuote(`${from}.pawl`)}`
     : `rm -f ${source} ${shellQuote(`${from}-wal`)} ${shellQuote(`${from}-shm`)} && cp -p ${target} ${source}`;
   return `Backup of ${escapeText(from)}, read back and whole: ${escapeText(to)}${json ? ` and ${escapeText(to)}.pawl` : ""}\nTo look into it:  pawl --state ${escapeText(target)} status\nTo put it back, with no Pawl process running:\n  ${escapeText(restore)}\n`;
+}
+
+/** A backup of a state whose files are a server's. */
+function renderSnapshot(from: string, to: string): string {
+  return `Backup of ${escapeText(from)}, read back and whole: ${escapeText(to)}\nTo look into it:  pawl --state ${escapeText(shellQuote(to))} status\nTo put it back, into a schema where there is no state:\n  ${escapeText(`pawl copy ${shellQuote(to)} ${shellQuote(from)} --keep-open`)}\n`;
 }
 
 export function renderCopy(report: CopyReport): string {

@@ -26,6 +26,19 @@ export function locate(io: Pick<Io, "env" | "cwd">, flag: string | undefined): P
   return { url: path, exists: isThere(path) };
 }
 
+/** A URL as it may be printed: without its password. What cannot be read is not shown. */
+export function shownUrl(text: string): string {
+  if (!/^[a-z][a-z0-9+.-]+:\/\//i.test(text)) return text;
+  try {
+    const url = new URL(text);
+    url.password = "";
+    url.searchParams.delete("password");
+    return url.href;
+  } catch {
+    return `${text.slice(0, text.indexOf("://"))}://…`;
+  }
+}
+
 function nearest(cwd: string): Place | null {
   const file = findUpward(cwd, FILES);
   return file === null ? null : { url: file, exists: true };

@@ -8,26 +8,31 @@ import type { BatchSummary } from "../core/batch.ts";
 import { progressLine } from "../core/progress.ts";
 import { STATUSES, type Batch, type Decision, type Output, type Status, type Step, type Task, type Transition } from "../core/records.ts";
 import type { Edit } from "../core/edit.ts";
+import { standsLine } from "../core/breaker.ts";
+import type { ShownChildren } from "../core/children.ts";
+import type { PawlEvent } from "../core/event.ts";
 import type { StatusReport } from "../core/status.ts";
+import type { Claim } from "../state.ts";
 import type { Why } from "../core/why.ts";
 import { shellQuote } from "../core/words.ts";
 import { escapeText, oneLine } from "./escape.ts";
 import { renderBackup, renderCopy, renderHealth } from "./health.ts";
-import type { Io } from "./io.ts";
+import type { Page } from "./page.ts";
+import { agentDiff, agentList, agentPage, agentStatePage, budgetPage, messageList, patchLine, patchList } from "./render-agent.ts";
+import { breakerGone, breakerList, breakerPage } from "./render-breaker.ts";
+import { childLines, eventBlock, eventList } from "./render-event.ts";
+import { renderPrime } from "./render-prime.ts";
+import { artifactBlock, artifactContent, artifactList, artifactsCollected, memoriesForgotten, memoryBlock, memoryConflictList, memoryList, memoryStored, relationLine, relationList } from "./render-memory.ts";
 import { renderReport } from "./report.ts";
+import { scheduleBlock, scheduleList } from "./render-schedule.ts";
 import { table, type Cell } from "./table.ts";
-
-export type Page = {
-  readonly io: Pick<Io, "tty" | "color" | "columns">;
-  readonly now: number;
-  /** How many records a list was limited to; null when it is whole. */
-  readonly limit?: number | null;
-};
 
 const GLYPHS: { readonly [status in Status]: string } = { pending: "○", in_progress: "◐", waiting: "◇", review: "◑", completed: "✓", failed: "✗", cancelled: "–" };
 const COLORS = { pending: null, in_progress: "cyan", waiting: "yellow", review: "magenta", completed: "green", failed: "red", cancelled: "dim" } as const satisfies { [status in Status]: string | null };
 
 const RENDERERS: { readonly [output: string]: (data: never, page: Page) => string } = {
+  schedule: scheduleBlock,
+  "schedule-list": scheduleList,
   task: taskBlock,
   reset: ({ reset, task }: { reset: number; task: Task | null }, page: Page) => (task ? taskBlock(task, page) : `${counted(reset, "task")} reset\n`),
   "task-list": taskList,
@@ -38,9 +43,35 @@ const RENDERERS: { readonly [output: string]: (data: never, page: Page) => strin
   decision: decisionLine,
   "decision-list": decisionList,
   claim: claimed,
+  prime: renderPrime,
   batch: batchPage,
   "batch-list": batchList,
   import: imported,
+  agent: agentPage,
+  "agent-list": agentList,
+  "agent-state": agentStatePage,
+  "agent-diff": agentDiff,
+  patch: patchLine,
+  "patch-list": patchList,
+  "message-list": messageList,
+  budget: budgetPage,
+  breaker: breakerPage,
+  "breaker-list": breakerList,
+  "breaker-gone": breakerGone,
+  event: eventBlock,
+  "event-taken": (event: PawlEvent | null) => (event ? eventBlock(event) : "No event came.\n"),
+  "event-list": eventList,
+  artifact: artifactBlock,
+  "artifact-list": artifactList,
+  "artifact-content": artifactContent,
+  "artifact-gc": artifactsCollected,
+  memory: memoryBlock,
+  "memory-stored": memoryStored,
+  "memory-list": memoryList,
+  "memory-forgotten": memoriesForgotten,
+  "memory-conflicts": memoryConflictList,
+  relation: relationLine,
+  "relation-list": relationList,
   report: renderReport,
   doctor: renderHealth,
   backup: renderBackup,
@@ -90,7 +121,7 @@ function taskLine(task: Task, page: Page): string {
 
 /** Its status and, for what is not due, why not. */
 function stateOf(task: Task): string {
-  return task.status === "pending" && !task.ready ? `pending (${task.run_at ? "later" : "blocked"})` : task.status;
+  return task.status === "pending" && !task.ready ? `pending (${task.run_at ? "later" : task.line ? "in line" : "blocked"})` : task.status;
 }
 
 /** A task something was just done to: the line, and what a person would ask next. */
@@ -100,11 +131,12 @@ function taskBlock(task: Task, page: Page): string {
   return `${taskLine(task, page)}${error}${later}`;
 }
 
-function claimed(claim: { task: Task; token: string } | null, page: Page): string {
+function claimed(claim: Claim | null, page: Page): string {
   if (!claim) return "Nothing is due.\n";
-  const { task, token } = claim;
+  const { task, token, again, answers } = claim;
+  const told = (answers ?? []).map(({ id, question, answer, reason }) => `\n  ${id} ${oneLine(question, 200)}: ${oneLine(answer ?? "", 200)}${reason ? ` (${oneLine(reason, 200)})` : ""}`).join("");
   const until = task.lease_expires_at ? `\n  held until: ${when(task.lease_expires_at, page)}` : "";
-  return `${taskLine(task, page)}  token: ${token}${until}\n  next: pawl complete ${task.id} --token ${token} --result "…"\n`;
+  return `${taskLine(task, page)}${again ? "  it was yours already\n" : ""}  token: ${token}${until}${told}\n  next: pawl complete ${task.id} --token ${token} --result "…"\n`;
 }
 
 function taskList(tasks: readonly Task[], page: Page): string {
@@ -120,16 +152,17 @@ function taskList(tasks: readonly Task[], page: Page): string {
 }
 
 /** Fields of every task that say nothing about this one. */
-const HIDDEN = new Set(["id", "description", "status", "ready", "continues", "has_dependents", "revision", "fence", "max_attempts"]);
+const HIDDEN = new Set(["id", "description", "status", "ready", "continues", "has_dependents", "has_children", "children_due", "revision", "fence", "max_attempts", "slot", "line"]);
 const DEFAULTS: { readonly [field: string]: Json } = { queue: "default", priority: 5, takeovers: 0, reviews: 0, round: 1 };
 
-function taskDetail({ task, steps, outputs }: { task: Task; steps: readonly Step[]; outputs?: readonly Output[] }, page: Page): string {
+function taskDetail({ task, steps, children, outputs }: { task: Task; steps: readonly Step[]; children?: ShownChildren; outputs?: readonly Output[] }, page: Page): string {
   const lines = [`${painted(page, task.status)(GLYPHS[task.status])} task ${task.id} ${painted(page, task.status)(stateOf(task))}`, `  description:${valueOf(task.description, "    ")}`];
   for (const [field, value] of Object.entries(task) as [string, Json][]) {
     if (HIDDEN.has(field) || value === null || value === DEFAULTS[field] || (Array.isArray(value) && value.length === 0)) continue;
     lines.push(`  ${escapeText(field)}:${shownField(field, value, task, page)}`);
   }
   if (steps.length > 0) lines.push("  steps:", ...steps.map((step) => `    ${stepLine(step, task, page)}`));
+  if (children) lines.push(...childLines(children));
   for (const output of outputs ?? []) lines.push(...outputLines(output, page));
   if (outputs?.length === 0) lines.push("  no command has written anything");
   return `${lines.join("\n")}\n`;
@@ -148,7 +181,7 @@ const STEP_GLYPHS = { completed: "✓", failed: "✗", started: "?" } as const;
 
 function stepLine(step: Step, task: Task, page: Page): string {
   const took = step.ended_at === null ? "started, outcome not recorded" : formatDuration(Math.max(parseIso(step.ended_at) - parseIso(step.started_at), 0));
-  const told = step.error ? step.error.message : step.output === null ? "" : typeof step.output === "string" ? step.output : JSON.stringify(step.output);
+  const told = step.error ? step.error.message : step.output_artifact ? `in artifact ${step.output_artifact}` : step.output === null ? "" : typeof step.output === "string" ? step.output : JSON.stringify(step.output);
   const round = step.round === task.round ? "" : ` round ${step.round}`;
   const head = `${STEP_GLYPHS[step.status]} ${oneLine(step.key, 60)}${round} (${took})`;
   return told === "" ? head : `${head}: ${oneLine(told, Math.max(page.io.columns - head.length - 6, 40))}`;
@@ -174,6 +207,7 @@ function statusPage(report: StatusReport, page: Page): string {
   for (const { id, source, summary, paused_until } of report.batches) {
     lines.push("", `${id}${source ? ` (${escapeText(source)})` : ""}: ${summary.completed}/${summary.total} completed (${summary.progress_percent}%)`, `  ${countsOf(summary, page)}`, ...(paused_until === null ? [] : [`  usage limit until ${when(paused_until, page)}; nothing is started before`]), `  next: pawl run --resume ${id}`);
   }
+  for (const breaker of report.breakers) lines.push("", oneLine(standsLine(breaker, page.now) ?? "", 1_000));
   if (report.decisions > 0) lines.push("", `${counted(report.decisions, "decision")} ${report.decisions === 1 ? "waits" : "wait"} for you: pawl inbox`);
   for (const edit of report.edits) lines.push("", ...editLines(edit, page));
   if (report.workers.length > 0) lines.push("", "Workers:", ...report.workers.map((worker) => `  ${oneLine(worker.label, 40)} (pid ${worker.pid} on ${oneLine(worker.host, 40)}) ${worker.dead ? "is gone; the next command or worker takes over what it left" : `since ${when(worker.started_at, page)}`}`));
@@ -228,14 +262,20 @@ function decisionList(decisions: readonly Decision[], page: Page): string {
 
 function decisionBlock(decision: Decision, page: Page): string {
   const options = Object.entries((decision.options ?? {}) as { [answer: string]: string });
-  const yesNo = decision.kind === "approval" || decision.kind === "review";
+  const yesNo = ["approval", "review", "action"].includes(decision.kind);
   const lines = [`${createColors(page.io.color).yellow(decision.id)}  ${escapeText(decision.question)}`];
-  lines.push(`  ${decision.kind} by ${escapeText(decision.asked_by)}${decision.task_id === null ? "" : ` for task ${decision.task_id}`}, since ${when(decision.created_at, page)}${decision.expires_at ? `, expires ${when(decision.expires_at, page)}` : ""}`);
+  lines.push(`  ${decision.kind} by ${escapeText(decision.asked_by)}${decision.task_id === null ? "" : ` for task ${decision.task_id}`}, since ${when(decision.created_at, page)}${decision.expires_at ? `, ${decision.on_expiry === "wait" ? "wanted by" : decision.escalated_at ? "was due" : "expires"} ${when(decision.expires_at, page)}` : ""}`);
   if (decision.details !== null) lines.push(`  details:${valueOf(decision.details, "    ")}`);
-  if (yesNo) lines.push(`  pawl approve ${decision.id}${does(options, "approve")}`, `  pawl deny ${decision.id} --reason "…"${does(options, "deny")}`);
+  if (decision.kind === "budget") lines.push(`  pawl agent budget ${budgetTask(decision)} --add NAME=NUMBER   go on with so much more`, `  pawl deny ${decision.id} --reason "…"${does(options, "deny")}`);
+  else if (yesNo) lines.push(`  pawl approve ${decision.id}${does(options, "approve")}`, ...(decision.kind === "action" ? [`  pawl approve ${decision.id} --edit 'ARGUMENTS AS JSON'`] : []), `  pawl deny ${decision.id} --reason "…"${does(options, "deny")}`);
   else if (options.length === 0) lines.push(`  pawl answer ${decision.id} "…"`);
   else for (const [name] of options) lines.push(`  pawl answer ${decision.id} ${escapeText(name)}${does(options, name)}`);
   return `${lines.join("\n")}\n`;
+}
+
+/** The task whose budget it is, which may be above the one that asks. */
+function budgetTask(decision: Decision): number | null {
+  return (decision.details as { budget_id?: number } | null)?.budget_id ?? decision.task_id;
 }
 
 function does(options: readonly (readonly [string, string])[], name: string): string {

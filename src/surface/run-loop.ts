@@ -7,6 +7,7 @@ import { ALL_COMPLETED_LINE, completedLine, failedLine, NOTHING_TO_DO_LINE, prog
 import type { BatchSummary } from "../core/batch.ts";
 import type { Task } from "../core/records.ts";
 import type { State } from "../state.ts";
+import { watchDecisions, type DecisionHook } from "../worker/notify.ts";
 import type { WorkerOptions } from "../worker/worker.ts";
 import { escapeText } from "./escape.ts";
 import { bar, type Bar } from "./bar.ts";
@@ -18,8 +19,12 @@ export type Halt = { readonly when: "soon" | "now"; readonly fails: number };
 export type RunPlan = {
   readonly worker: WorkerOptions & { readonly lanes: () => Promise<readonly Lane[]> };
   readonly halt: Halt | null;
+  /** Told of each decision that waits for a person. */
+  readonly notify: DecisionHook | null;
   /** Counts of what this run is about. */
   readonly summary: () => Promise<BatchSummary>;
+  /** The breakers that hold its tasks back; a stuck one is closed by a person only. */
+  readonly heldBack: () => Promise<readonly { readonly id: string; readonly since: string; readonly line: string; readonly stuck: boolean }[]>;
   /** How many open decisions are about its tasks. */
   readonly decisions: () => Promise<number>;
   /** Called with the worker's id before it claims. */
@@ -29,7 +34,7 @@ export type RunPlan = {
   readonly quiet: boolean;
 };
 
-export type RunEnd = { readonly summary: BatchSummary; readonly signal: NodeJS.Signals | null; readonly halted: boolean };
+export type RunEnd = { readonly summary: BatchSummary; readonly signal: NodeJS.Signals | null; readonly halted: boolean; /** The breaker that ended it. */ readonly stuck: string | null };
 
 /** Runs until nothing moves, a halt or a signal. Prints as it goes unless quiet. */
 export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunEnd> {
@@ -39,7 +44,7 @@ export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunE
   say(progressLine(before.completed, before.total));
   if (left === 0) {
     say(before.completed === before.total ? NOTHING_TO_DO_LINE : summaryLines(before, await plan.decisions(), plan.resume).join("\n"));
-    return { summary: before, signal: null, halted: false };
+    return { summary: before, signal: null, halted: false, stuck: null };
   }
   say(remainingLine(left));
   const progress = new Progress(io, plan, before, state.clock);
@@ -50,24 +55,37 @@ export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunE
     progress.note(stopLine(signal, worker.active.length));
     worker.halt();
   });
+  const watch = plan.notify ? watchDecisions(state, plan.notify, (line) => progress.note(line)) : null;
+  let stuck: string | null = null;
   try {
     await plan.onWorker(worker.id);
-    await untilSettled(state, worker, plan);
+    stuck = await untilSettled(state, worker, plan, (line) => progress.note(line));
   } finally {
     await worker.stop();
+    await watch?.stop();
     signals.off();
     progress.end();
   }
   const summary = await plan.summary();
   for (const line of summaryLines(summary, await plan.decisions(), plan.resume)) say(line);
-  return { summary, signal: signals.received, halted: progress.halted };
+  if (stuck !== null) say(`Held back by its breaker; close it first: pawl breaker reset ${stuck}`);
+  return { summary, signal: signals.received, halted: progress.halted, stuck };
 }
 
-async function untilSettled(state: State, worker: ReturnType<State["startWorker"]>, plan: RunPlan): Promise<void> {
+/** Returns the breaker that let nothing more start, if that is why it ended. */
+async function untilSettled(state: State, worker: ReturnType<State["startWorker"]>, plan: RunPlan, note: (line: string) => void): Promise<string | null> {
+  const told = new Set<string>();
   for (;;) {
     await worker.idle();
-    if (!worker.claiming) return;
-    if (!(await isMoving(state.committer, await plan.worker.lanes(), plan.worker.verifier?.name ?? null))) return;
+    if (!worker.claiming) return null;
+    if (!(await isMoving(state.committer, await plan.worker.lanes(), plan.worker.verifier?.name ?? null))) return null;
+    const held = await plan.heldBack();
+    for (const { id, since, line } of held) {
+      if (!told.has(`${id} ${since}`)) note(line);
+      told.add(`${id} ${since}`);
+    }
+    const stuck = held.find((breaker) => breaker.stuck);
+    if (stuck) return stuck.id;
     await worker.nextEvent();
   }
 }

@@ -2,9 +2,11 @@
 // an executor, or with one that cannot work, nothing is created and nothing changes.
 import type { Command } from "commander";
 import { iso, parseIso, systemClock } from "../base/clock.ts";
-import { PawlError } from "../base/errors.ts";
+import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
 import { pausedUntil, planImport, summarizeTasks, type BatchSummary } from "../core/batch.ts";
 import { batchOf, getBatch, isUnfinished, itemsOf, listBatches, summaryOf, updateBatch } from "../core/batches.ts";
+import { breakerIds, isStuck, standsLine } from "../core/breaker.ts";
+import { getBreakers, removeBreaker } from "../core/breakers.ts";
 import type { Lane } from "../core/claim.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
 import { FRESH_LINE, limitLine, loadedLine } from "../core/progress.ts";
@@ -17,17 +19,20 @@ import { asRecipe, executorOf, verifierOf, type Kitchen } from "../worker/recipe
 import type { Executor, Verifier } from "../worker/executor.ts";
 import type { State } from "../state.ts";
 import { escapeText } from "./escape.ts";
-import { addExecutorFlags, readBackoff, readRunFlags, withConfig, type Limits, type RawRunFlags, type RunFlags } from "./run-flags.ts";
+import { MODELS } from "./models.ts";
+import { addExecutorFlags, readBackoff, readBreaker, readHook, readRunFlags, withConfig, type Limits, type RawRunFlags, type RunFlags } from "./run-flags.ts";
 import { runLoop, type RunEnd, type RunPlan } from "./run-loop.ts";
 import { documentText, type Shell } from "./shell.ts";
 import { exitCodeOf } from "./signals.ts";
 import { addStepCommand } from "./step.ts";
+import { addWaitCommand } from "./wait.ts";
 import { addWorkerCommand } from "./worker.ts";
 
 export function addProcessCommands(program: Command, shell: Shell): void {
   addRunCommand(program, shell);
   addWorkerCommand(program, shell);
   addStepCommand(program, shell);
+  addWaitCommand(program, shell);
 }
 
 const EXAMPLES = `
@@ -35,6 +40,7 @@ Examples:
   pawl run tasks.txt --exec 'echo {description}'
   pawl run tasks.txt --with claude --verify 'npm test'
   pawl run tasks.txt --with claude --prompt prompt.md -- --model sonnet --allowedTools Edit
+  pawl run tasks.txt --model anthropic/claude-sonnet-4-5 --tools tools.ts
   pawl run tasks.txt                    goes on where it stopped, as it was started
   pawl run --resume --retry-failed      the newest unfinished batch, failed tasks included
   pawl run --exec ./work.sh             works what is due outside batches`;
@@ -106,7 +112,7 @@ function limitsOf(flags: RunFlags, known: Batch | null, now: number): Limits {
 }
 
 function choose(shell: Shell, flags: RunFlags, known: Batch | null): Omit<Chosen, "limits"> {
-  const kitchen: Kitchen = { cwd: shell.io.cwd, state: shell.location(), ...(shell.ask ? { ask: shell.ask } : {}) };
+  const kitchen: Kitchen = { cwd: shell.io.cwd, state: shell.url(), ...(shell.ask ? { ask: shell.ask } : {}), models: MODELS };
   const recipe = flags.executor ?? asRecipe(known?.executor ?? null);
   if (!recipe) throw noExecutor();
   const judge = flags.verifier ?? asRecipe(known?.verifier ?? null);
@@ -118,7 +124,7 @@ function choose(shell: Shell, flags: RunFlags, known: Batch | null): Omit<Chosen
 
 function noExecutor(): PawlError {
   return new PawlError("usage", "Nothing says who does the work, so nothing was changed.", {
-    next: "Name an executor: --exec 'COMMAND {description}' for any program, --with claude for Claude Code, or put one into .pawl/config.json: {\"exec\": \"…\"}.",
+    next: "Name an executor: --exec 'COMMAND {description}' for any program, --with claude for Claude Code, --model PROVIDER/NAME for a model, or put one into .pawl/config.json: {\"exec\": \"…\"}.",
   });
 }
 
@@ -139,10 +145,11 @@ async function start(shell: Shell, list: List | null, raw: RawRunFlags, flags: R
     if (batch) await updateBatch(state.committer, batch.id, { executor: chosen.executor.recipe, verifier: chosen.verifier?.recipe ?? null, limits: chosen.limits });
     const scope = scopeOf(state, batch, raw.queue ?? DEFAULT_QUEUE);
     if (raw.retryFailed) await retryAll(state, scope, say);
+    if (chosen.limits.breaker === "off") await removeBreaker(state.committer, breakerIds(scope.lane).at(-1)!).catch(unlessThere);
     const { paused_until } = chosen.limits;
     if (paused_until !== undefined) say(`Still a ${limitLine(parseIso(paused_until))}`);
-    const end = await runLoop(state, io, planOf(state, flags, chosen, batch, scope, json));
-    if (json) io.out(`${JSON.stringify({ schema_version: 1, kind: "run", data: { batch: batch?.id ?? null, ...end.summary, signal: end.signal } })}\n`);
+    const end = await runLoop(state, io, planOf(state, io.cwd, flags, chosen, batch, scope, json));
+    if (json) io.out(`${JSON.stringify({ schema_version: 1, kind: "run", data: { batch: batch?.id ?? null, ...end.summary, signal: end.signal, ...(end.stuck === null ? {} : { breaker: end.stuck }) } })}\n`);
     else say(`State saved to: ${shell.location()}`);
     return codeOf(end);
   } finally {
@@ -168,12 +175,18 @@ async function retryAll(state: State, scope: Scope, say: (line: string) => unkno
   if (failed.length > 0) say(`Trying ${failed.length} failed ${failed.length === 1 ? "task" : "tasks"} again`);
 }
 
-function planOf(state: State, flags: RunFlags, chosen: Chosen, batch: Batch | null, scope: Scope, quiet: boolean): RunPlan {
+function unlessThere(error: unknown): void {
+  if (!isPawlError(error, "not_found")) throw error;
+}
+
+function planOf(state: State, cwd: string, flags: RunFlags, chosen: Chosen, batch: Batch | null, scope: Scope, quiet: boolean): RunPlan {
   const { executor, verifier, limits } = chosen;
+  const breaker = readBreaker(limits.breaker);
   return {
     worker: {
       executor, verifier, concurrency: limits.concurrency ?? 1,
       ...(limits.backoff === undefined ? {} : { backoff: readBackoff(limits.backoff) }),
+      ...(breaker === null ? {} : { breaker }),
       ...(flags.maxTasks === undefined ? {} : { maxTasks: flags.maxTasks }),
       ...(limits.paused_until === undefined ? {} : { pausedUntil: parseIso(limits.paused_until) }),
       // The next process of this batch must not start what this one may not.
@@ -181,7 +194,13 @@ function planOf(state: State, flags: RunFlags, chosen: Chosen, batch: Batch | nu
       lanes: async () => [scope.lane],
     },
     halt: flags.halt,
+    notify: readHook(limits.notify, cwd),
     summary: scope.summary,
+    heldBack: async () => {
+      const now = state.clock.now();
+      const breakers = await getBreakers(state.committer, breakerIds(scope.lane));
+      return breakers.flatMap((one) => (one && standsLine(one, now) !== null ? [{ id: one.id, since: `${one.status} ${one.opened_at}`, line: standsLine(one, now)!, stuck: isStuck(one, now) }] : []));
+    },
     decisions: async () => {
       const open = await state.decisions.inbox();
       const ours = open.length === 0 ? new Set() : new Set((await scope.tasks()).map(({ id }) => id));
@@ -202,8 +221,9 @@ function scopeOf(state: State, batch: Batch | null, queue: string): Scope {
   return { lane: { queue, batch_id: null }, tasks, summary: async () => summarizeTasks(await tasks()) };
 }
 
-function codeOf({ summary, signal, halted }: RunEnd): number {
+function codeOf({ summary, signal, halted, stuck }: RunEnd): number {
   if (signal) return exitCodeOf(signal);
+  if (stuck !== null) return ERROR_CODES.waiting.exit;
   return summary.completed === summary.total && !halted ? 0 : 1;
 }
 

@@ -1,12 +1,14 @@
 // What every command needs from the command line around it: the global flags, the state they name, and one way to fail.
 // Invariant: a command that only reads creates and writes nothing, and a state is only ever created by a command that may.
+import { readFileSync } from "node:fs";
 import { createColors } from "picocolors";
-import { ERROR_CODES, isPawlError, messageOf, PawlError } from "../base/errors.ts";
+import { ERROR_CODES, PawlError } from "../base/errors.ts";
 import type { Here, State } from "../state.ts";
 import type { Ask } from "../worker/person.ts";
+import { errorDocument, pawlErrorOf, type Document } from "./document.ts";
 import { escapeText } from "./escape.ts";
 import type { Io } from "./io.ts";
-import { locate } from "./location.ts";
+import { locate, shownUrl } from "./location.ts";
 
 /** The flags every command takes. */
 export type Globals = { readonly state?: string; readonly json: boolean; readonly actor?: string };
@@ -14,11 +16,13 @@ export type Globals = { readonly state?: string; readonly json: boolean; readonl
 export type Shell = {
   readonly io: Io;
   globals(): Globals;
-  /** Where the state is, or would be created. */
+  /** Where the state is, or would be created; for people, without a password. */
   location(): string;
+  /** The same as it was given, for what opens it. */
+  url(): string;
   exists(): boolean;
   /** Opens the state. Without `create` or `readOnly` it must be there; read-only, what is not there reads as empty. */
-  open(options: { create?: boolean; readOnly?: boolean }): Promise<State>;
+  open(options: { create?: boolean; readOnly?: boolean; quiet?: boolean; /** Another state than the one that is meant. */ at?: string }): Promise<State>;
   /** Where operations on places stand; nothing is opened. */
   here(): Promise<Here>;
   /** Sets the exit code of the command. */
@@ -31,6 +35,11 @@ export type Shell = {
   readonly ask?: Ask;
 };
 
+/** The version of this package. */
+export function version(): string {
+  return (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
+}
+
 export function shellOf(io: Io, globals: () => Globals, exit: (code: number) => void): Shell {
   const notice = (line: string) => {
     if (globals().json) io.err(documentText("notice", { message: line }));
@@ -41,7 +50,8 @@ export function shellOf(io: Io, globals: () => Globals, exit: (code: number) => 
     globals,
     exit,
     notice,
-    location: () => locate(io, globals().state).url,
+    location: () => shownUrl(locate(io, globals().state).url),
+    url: () => locate(io, globals().state).url,
     exists: () => locate(io, globals().state).exists,
     // What is shown is not all there was, and no script may take it for that.
     open: (options) => open(io, globals(), notice, (error) => exit(sayError(io, globals().json, error)), options),
@@ -51,13 +61,13 @@ export function shellOf(io: Io, globals: () => Globals, exit: (code: number) => 
   };
 }
 
-async function open(io: Io, globals: Globals, notice: (line: string) => void, damaged: (error: PawlError) => void, options: { create?: boolean; readOnly?: boolean }): Promise<State> {
-  const place = locate(io, globals.state);
+async function open(io: Io, globals: Globals, notice: (line: string) => void, damaged: (error: PawlError) => void, options: { create?: boolean; readOnly?: boolean; quiet?: boolean; at?: string }): Promise<State> {
+  const place = locate(io, options.at ?? globals.state);
   if (!place.exists && !options.create && !options.readOnly) throw noState(place.url);
   const { openState } = await import("../state.ts");
   const actor = globals.actor ?? io.env["PAWL_ACTOR"];
   const state = await openState(place.url, { notice, damaged, readOnly: options.readOnly === true, ...(actor ? { actor } : {}) });
-  if (!place.exists && options.readOnly) notice(`There is no state here yet (${place.url}). Make one: pawl add "Write a haiku", or: pawl run tasks.txt`);
+  if (!place.exists && options.readOnly && !options.quiet) notice(`There is no state here yet (${place.url}). Make one: pawl add "Write a haiku", or: pawl run tasks.txt`);
   return state;
 }
 
@@ -73,14 +83,18 @@ function noState(url: string): PawlError {
 
 /** One JSON document on one line. What a terminal would act on is escaped: it reads the same as JSON. */
 export function documentText(kind: string, data: unknown, more: object = {}): string {
-  return `${escapeText(JSON.stringify({ schema_version: 1, kind, data, ...more }))}\n`;
+  return lineOf({ schema_version: 1, kind, data, ...more });
+}
+
+export function lineOf(document: Document): string {
+  return `${escapeText(JSON.stringify(document))}\n`;
 }
 
 /** Prints what went wrong and returns its exit code. */
 export function sayError(io: Io, json: boolean, thrown: unknown): number {
-  const error = isPawlError(thrown) ? thrown : new PawlError("internal", messageOf(thrown), { next: "This is a bug in Pawl; please report it with this text.", cause: thrown });
+  const error = pawlErrorOf(thrown);
   if (json) {
-    io.err(documentText("error", { code: error.code, message: error.message, next: error.next ?? null, details: error.details ?? null }));
+    io.err(lineOf(errorDocument(error)));
   } else {
     const { red, dim } = createColors(io.errColor);
     const stack = error.code === "internal" && thrown instanceof Error && thrown.stack ? `${escapeText(thrown.stack)}\n` : "";

@@ -57,7 +57,7 @@ async function step(shell: Shell, name: string, command: readonly string[], flag
 }
 
 /** The task this script works on, still owned by the worker that started the script. */
-async function ownedTask(state: State, env: NodeJS.ProcessEnv, given: string | undefined): Promise<Task> {
+export async function ownedTask(state: State, env: NodeJS.ProcessEnv, given: string | undefined): Promise<Task> {
   const text = given ?? env["PAWL_TOKEN"];
   if (text === undefined || text === "") {
     const missing = env["PAWL_TASK_ID"] ? "PAWL_TOKEN is" : "PAWL_TASK_ID and PAWL_TOKEN are";

@@ -4,14 +4,16 @@ import { iso, parseIso, type Clock } from "../base/clock.ts";
 import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
+import { checkUsage, type Usage } from "../core/breaker.ts";
+import { counting, isRecount, type KnownBreakers } from "../core/breakers.ts";
 import { settle, type Committer } from "../core/committer.ts";
-import { followChange } from "../core/dependency.ts";
+import { followChange } from "../core/follow.ts";
 import { limitLine } from "../core/progress.ts";
 import type { Failure, Task, Wait } from "../core/records.ts";
 import { failureOf, type Backoff } from "../core/retry.ts";
 import { idempotencyKey } from "../core/step.ts";
 import { complete, expire, failAttempt, park, reject, release, reviewError, submit, type By, type Outcome } from "../core/task.ts";
-import { closingOf } from "../core/tasks.ts";
+import { closingOf } from "../core/wait.ts";
 import type { TaskContext } from "./context.ts";
 import { Execution, type ExecutionOptions } from "./execution.ts";
 import type { Lease } from "./lease.ts";
@@ -39,6 +41,8 @@ export type Shop = {
   readonly backoff: Backoff;
   readonly hooks: Hooks;
   readonly notice: (line: string) => void;
+  /** What this worker knows of the breakers over what it claims. */
+  readonly breakers: KnownBreakers;
   /** The first moment (ms) a usage limit allows new claims again. */
   readonly onUsageLimit: (resumeAt: number) => void;
 };
@@ -61,12 +65,16 @@ export class Work {
   readonly #aborter = new AbortController();
   readonly #revalidate: (work: Work) => Promise<void> | null;
   #task: Task;
+  /** The breakers its ends count for, and what it has used and they have not counted yet. */
+  readonly #counts: readonly string[];
+  #used: Required<Usage> = { tokens: 0, cost: 0 };
 
   constructor(shop: Shop, task: Task, lease: Lease, revalidate: (work: Work) => Promise<void> | null) {
     this.#shop = shop;
     this.#task = task;
     this.lease = lease;
     this.#revalidate = revalidate;
+    this.#counts = shop.breakers.over(task);
     this.done = this.#live();
   }
 
@@ -179,6 +187,12 @@ export class Work {
       signal: this.#aborter.signal,
       idempotencyKey: idempotencyKey(stateId, id, round, ""),
       context,
+      committer,
+      actor: workerId,
+      spend: (usage) => {
+        checkUsage(usage);
+        this.#used = { tokens: this.#used.tokens + (usage.tokens ?? 0), cost: this.#used.cost + (usage.cost ?? 0) };
+      },
       recordProcess: ({ pid, startTime, bootId }) =>
         must([{ kind: "process", record: { worker: workerId, pid, task_id: id, fence, boot_id: bootId, start_time: startTime, started_at: iso(clock.now()) } }]),
       forgetProcess: async (pid) => void (await committer.commit({ puts: [{ kind: "process", key: [workerId, pid], delete: true }] })),
@@ -188,7 +202,9 @@ export class Work {
 
   async #settle(rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<void> {
     const before = this.#task;
-    this.#task = await settle(this.#shop.committer, before, rule, { fence: before.fence });
+    const used = this.#used;
+    this.#task = await settle(this.#shop.committer, before, counting(this.#shop.committer, this.#counts, used, this.#shop.workerId, rule), { fence: before.fence, again: isRecount });
+    this.#used = { tokens: this.#used.tokens - used.tokens, cost: Math.max(this.#used.cost - used.cost, 0) };
     await followChange(this.#shop.committer, before, this.#task, this.#shop.workerId);
   }
 

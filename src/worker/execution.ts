@@ -1,27 +1,30 @@
-// How step, scope, sleep, ask and approve work. One Execution lives from a claim until the code ends, is
-// parked or loses the task. Invariants: nothing is recorded without the fence; the live caller gets exactly what a replay
-// gets; a step that must wait never resolves here: when every branch is settled or waiting, the task is parked.
+// How steps work: replayed, run, recorded, or settled when their outcome is in question. One Execution lives from a claim
+// until the code ends, is parked or loses the task; its branches are in branches.ts, its waits in waits.ts. Invariants:
+// nothing is recorded without the fence; the live caller gets exactly what a replay gets.
 import { iso, parseIso, sleep as sleepFor } from "../base/clock.ts";
 import { isPawlError, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
-import { leaseLost, listAll, type Committer } from "../core/committer.ts";
-import { askAbout, askTimer, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
-import type { Decision, DecisionKind, Step, Task, Wait } from "../core/records.ts";
+import { largeOutput } from "../core/artifact.ts";
+import { outputOf } from "../core/artifacts.ts";
+import type { Child } from "../core/child.ts";
+import { childrenOf, followParent } from "../core/children.ts";
+import { listAll } from "../core/committer.ts";
+import { askAbout, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
+import type { Failure, Step, Task, Wait } from "../core/records.ts";
 import { backoffMs, failureOf, isPermanent, thrown } from "../core/retry.ts";
-import { checkStepName, endStep, explicitKey, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, type StepPlan } from "../core/step.ts";
-import type { Change } from "../store/store.ts";
-import type { CheckAnswer, StepContext, StepFunction, StepOptions, StepScope, TaskContext } from "./context.ts";
+import { checkStepName, endStep, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, withExtra, type StepPlan } from "../core/step.ts";
+import type { SqlHandle } from "../store/store.ts";
+import { Branches, type BranchOptions } from "./branches.ts";
+import { Children } from "./children.ts";
+import type { ChildTask, CheckAnswer, StepContext, StepFunction, StepOptions, StepScope, TaskContext, TransactionOptions } from "./context.ts";
 import { UsageLimitError } from "./executor.ts";
+import { inTransaction, requireSql } from "./transaction.ts";
+import { Waits } from "./waits.ts";
 
-export type ExecutionOptions = {
-  readonly committer: Committer;
+export type ExecutionOptions = BranchOptions & {
   readonly random: Random;
   readonly stateId: string;
-  readonly actor: string;
-  readonly signal: AbortSignal;
-  /** Called when the store says the task is not ours any more. */
-  readonly onLost: (error: PawlError) => void;
   /** Load earlier steps even at the first claim: another process of this ownership may have recorded some. */
   readonly always?: boolean;
   /** Makes sure of the lease before an effect when the process may have slept. */
@@ -29,7 +32,10 @@ export type ExecutionOptions = {
 };
 
 /** A start whose outcome is in question. */
-type Started = Pick<Step, "start" | "started_at" | "input" | "effect" | "output">;
+type Started = Pick<Step, "start" | "started_at" | "input" | "effect" | "output" | "output_artifact">;
+
+/** With `sql` the step is that, in the transaction of its record. */
+type Options = StepOptions & { readonly sql?: (sql: SqlHandle) => unknown };
 
 export class Execution {
   readonly task: Task;
@@ -38,15 +44,11 @@ export class Execution {
   readonly parked: Promise<readonly Wait[]>;
   readonly #options: ExecutionOptions;
   readonly #steps = new Map<string, Step[]>();
-  readonly #waits: Map<string, Wait>;
-  readonly #open: Wait[] = [];
-  readonly #explicit = new Set<string>();
-  #running = 0;
-  #ended = false;
-  #frozen = false;
-  #park: (waits: readonly Wait[]) => void = () => undefined;
+  readonly #branches: Branches;
+  readonly #waits: Waits;
+  readonly #children: Children;
 
-  private constructor(task: Task, options: ExecutionOptions, steps: Step[], waits: readonly Wait[]) {
+  private constructor(task: Task, options: ExecutionOptions, steps: Step[], waits: readonly Wait[], children: readonly Child[]) {
     this.task = task;
     this.#options = options;
     for (const step of steps) {
@@ -54,33 +56,40 @@ export class Execution {
       if (same) same.push(step);
       else this.#steps.set(step.key, [step]);
     }
-    this.#waits = new Map(waits.filter((wait) => wait.round === task.round).map((wait) => [wait.key, wait]));
-    this.parked = new Promise((resolve) => (this.#park = resolve));
+    this.#branches = new Branches(task, options);
+    this.#waits = new Waits(this.#branches, waits);
+    this.#children = new Children(this.#branches, this.#waits, options.stateId, children);
+    this.parked = this.#branches.parked;
     this.context = { ...this.#scope(new Scope()), signal: options.signal, attempt: task.attempts, recorded: (key) => recordOf(this.#steps.get(key) ?? [], task.round, key) !== null };
   }
 
   /** Loads what earlier ownerships recorded; a task claimed for the first time has nothing. */
   static async open(task: Task, options: ExecutionOptions): Promise<Execution> {
-    if (task.fence === 1 && !options.always) return new Execution(task, options, [], []);
+    if (task.fence === 1 && !options.always) return new Execution(task, options, [], [], []);
+    // Another try reaches its children before the code that asks for them runs.
+    if (task.children_due) await followParent(options.committer, task.id, options.actor);
+    const children = task.has_children || options.always ? await childrenOf(options.committer, task.id) : [];
     const [steps, waits] = await Promise.all(["step", "wait"].map((kind) => listAll(options.committer, kind, { equals: { task_id: task.id } })));
-    return new Execution(task, options, steps as unknown as Step[], waits as unknown as Wait[]);
+    return new Execution(task, options, steps as unknown as Step[], waits as unknown as Wait[], children);
   }
 
   /** True when some of its waits may still be open. */
   get waited(): boolean {
-    return this.#open.length > 0 || [...this.#waits.values()].some((wait) => wait.status === "open");
+    return this.#waits.open;
   }
 
   /** No more steps: the task's code has ended, or no longer owns the task. */
   end(): void {
-    this.#ended = true;
+    this.#branches.end();
   }
 
   #scope(scope: Scope): StepScope {
     const step = (name: string, options: unknown, fn?: unknown) =>
       this.#step(scope, name, (typeof options === "function" ? {} : options) as StepOptions, (fn ?? options) as (context: StepContext) => unknown);
+    const transaction = (name: string, options: unknown, fn?: unknown) =>
+      this.#transaction(scope, name, (typeof options === "function" ? {} : options) as TransactionOptions, (fn ?? options) as (sql: SqlHandle) => unknown);
     return {
-      step: step as StepFunction,
+      step: Object.assign(step, { transaction }) as StepFunction,
       scope: async (name, fn) => {
         checkStepName(name);
         const child = scope.child(name);
@@ -90,42 +99,23 @@ export class Execution {
           scope.close(name);
         }
       },
-      sleep: (name, ms) => this.#sleep(scope, name, ms),
-      ask: async (name, question, details) => (await this.#decide(scope, name, "question", question, details)).answer ?? "",
+      sleep: (name, ms) => this.#waits.sleep(scope, name, ms),
+      waitFor: (name, options) => this.#waits.event(scope, name, options),
+      spawn: (name, task) => this.#children.spawn(scope, name, task),
+      all: ((name: string, tasks: readonly ChildTask[], options?: { settle: true }) => this.#children.all(scope, name, tasks, options?.settle === true)) as StepScope["all"],
+      ask: async (name, question, details) => (await this.#waits.decide(scope, name, "question", question, details)).answer ?? "",
+      decide: (name, ask) => this.#waits.ask(scope, name, ask),
       approve: async (name, question, details) => {
-        const decision = await this.#decide(scope, name, "approval", question, details);
+        const decision = await this.#waits.decide(scope, name, "approval", question, details);
         return { approved: decision.status === "approved", reason: decision.status === "expired" ? "nobody answered in time" : decision.reason };
       },
     };
   }
 
-  /** Enters a name into its scope and counts the branch as running; `#leave` must follow. Returns the step's key. */
-  #enter(scope: Scope, name: string, key: string | undefined): string {
-    checkStepName(name);
-    this.#options.signal.throwIfAborted();
-    if (key === undefined) {
-      const id = scope.enter(name);
-      this.#running++;
-      return id;
-    }
-    const id = explicitKey(name, key);
-    if (this.#explicit.has(id)) throw new PawlError("ambiguous_step", `The step "${name}" with the key "${key}" comes twice in one execution.`, { next: "Give each its own key." });
-    this.#explicit.add(id);
-    scope.enterKeyed();
-    this.#running++;
-    return id;
-  }
-
-  #leave(scope: Scope): void {
-    this.#running--;
-    scope.leave();
-    if (this.#open.length > 0) this.#parkWhenQuiet();
-  }
-
   /** The hot path: for a plain step that runs, two awaits, its function and the flush. */
-  async #step(scope: Scope, name: string, options: StepOptions, fn: (context: StepContext) => unknown): Promise<unknown> {
-    if (this.#ended) return this.#gone();
-    const key = this.#enter(scope, name, options.key);
+  async #step(scope: Scope, name: string, options: Options, fn: (context: StepContext) => unknown): Promise<unknown> {
+    if (this.#branches.ended) return this.#branches.gone();
+    const key = this.#branches.enter(scope, name, options.key);
     try {
       const effect = options.effect ?? "repeat";
       const input = options.input === undefined ? undefined : canonical(options.input, `input of step ${name}`);
@@ -134,18 +124,35 @@ export class Execution {
       const recorded = this.#steps.get(key);
       const known = recorded === undefined ? null : recordOf(recorded, this.task.round, key);
       const found = replay(known, this.task, plan.inputHash);
-      if (found.do === "output") return canonical(found.output);
+      if (found.do === "output") return canonical(found.step.output_artifact ? await this.#outputOf(found.step) : found.step.output);
       if (found.do === "throw") throw thrown(found.error);
       if (found.do === "run") return await this.#run(plan, options, fn, (known?.start ?? 0) + 1);
       return await this.#resolve(plan, options, fn, found.step, found.do);
     } finally {
-      this.#leave(scope);
+      this.#branches.leave(scope);
+    }
+  }
+
+  /** A step whose effect is SQL in the transaction of its record. */
+  async #transaction(scope: Scope, name: string, { key, input, keep }: TransactionOptions, fn: (sql: SqlHandle) => unknown): Promise<unknown> {
+    requireSql(this.#options.committer.store);
+    return this.#step(scope, name, { ...(key === undefined ? {} : { key }), ...(input === undefined ? {} : { input }), ...(keep === undefined ? {} : { keep }), sql: fn }, () => undefined);
+  }
+
+  async #runSql(plan: StepPlan, options: Options, fn: (context: StepContext) => unknown, start: number, sql: (sql: SqlHandle) => unknown): Promise<unknown> {
+    const startedAt = this.#branches.now();
+    await this.#options.revalidate();
+    try {
+      return await inTransaction(this.#branches, plan, start, startedAt, sql);
+    } catch (error) {
+      return this.#failed(plan, options, fn, start, startedAt, error);
     }
   }
 
   /** Runs it: the intent first for `once`, then the effect, then its record. */
-  async #run(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number): Promise<unknown> {
-    const startedAt = this.#now();
+  async #run(plan: StepPlan, options: Options, fn: (context: StepContext) => unknown, start: number): Promise<unknown> {
+    if (options.sql) return this.#runSql(plan, options, fn, start, options.sql);
+    const startedAt = this.#branches.now();
     const fresh = plan.effect === "once" ? this.#intend(plan, start, startedAt) : this.#options.revalidate();
     if (fresh) await fresh;
     let output: Json;
@@ -156,18 +163,30 @@ export class Execution {
     } catch (error) {
       return this.#failed(plan, options, fn, start, startedAt, error);
     }
-    await this.#commit(endStep(this.task, plan, start, startedAt, { output }, this.#now()));
+    await this.#end(plan, options, start, startedAt, { output });
     // The record keeps its own copy: what the caller does to this one must not reach it.
     return canonical(output);
+  }
+
+  /** Records the outcome, with what the caller wants written along with it. */
+  #end(plan: StepPlan, options: StepOptions, start: number, startedAt: number, outcome: { output: Json } | { error: Failure }): Promise<void> {
+    const now = this.#branches.now();
+    const large = "output" in outcome ? largeOutput(outcome.output, plan.name, { actor: this.#options.actor, now }) : null;
+    const ended = large && "output" in outcome ? { output: outcome.output, artifact: large.artifact.id } : outcome;
+    return this.#branches.commit(withExtra(endStep(this.task, plan, start, startedAt, ended, now), options.also?.(outcome)), large ? { contents: [large] } : {});
+  }
+
+  #outputOf(step: Pick<Step, "output" | "output_artifact">): Promise<Json> {
+    return outputOf(this.#options.committer, step);
   }
 
   /** Makes the intent durable. Stopped in that very moment, the effect certainly never began, so the intent is taken back. */
   async #intend(plan: StepPlan, start: number, startedAt: number): Promise<void> {
     const change = startStep(this.task, plan, start, startedAt);
-    await this.#commit(change, { guards: change.guards!, puts: [{ kind: "step", key: [this.task.id, this.task.round, plan.key], delete: true }] });
+    await this.#branches.commit(change, { whenOver: { guards: change.guards!, puts: [{ kind: "step", key: [this.task.id, this.task.round, plan.key], delete: true }] } });
   }
 
-  async #failed(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, start: number, startedAt: number, error: unknown): Promise<unknown> {
+  async #failed(plan: StepPlan, options: Options, fn: (context: StepContext) => unknown, start: number, startedAt: number, error: unknown): Promise<unknown> {
     const happened = plan.effect === "once" && !(error instanceof NotDone);
     // Taken away or stopped: nothing is known of this effect, and it is not this worker's to say.
     if (this.#options.signal.aborted || isPawlError(error, "lease_lost")) throw error;
@@ -178,7 +197,7 @@ export class Execution {
       return this.#resolve(plan, options, fn, step, "unknown", failureOf(error).message);
     }
     const failure = failureOf(error);
-    await this.#commit(endStep(this.task, plan, start, startedAt, { error: failure }, this.#now()));
+    await this.#end(plan, options, start, startedAt, { error: failure });
     // Thrown as a replay will throw it, so that code that catches it takes the same path both times.
     throw thrown(failure, error);
   }
@@ -216,17 +235,17 @@ export class Execution {
   }
 
   /** An outcome nobody knows, or a changed input: an earlier answer, the check, or a person settles it. */
-  async #resolve(plan: StepPlan, options: StepOptions, fn: (context: StepContext) => unknown, step: Started, what: "unknown" | "changed", why = "the process that ran it died"): Promise<unknown> {
-    const answer = await this.#answerFor(plan, step.start, what === "changed" ? "step_changed" : "unknown_effect");
+  async #resolve(plan: StepPlan, options: Options, fn: (context: StepContext) => unknown, step: Started, what: "unknown" | "changed", why = "the process that ran it died"): Promise<unknown> {
+    const answer = await this.#waits.answerFor(plan.key, step.start, what === "changed" ? "step_changed" : "unknown_effect");
     // As every decision, the one about a changed input is for exactly the input shown.
     if (answer && (what === "unknown" || hashInput((answer.details as { input_now: Json }).input_now) === plan.inputHash)) {
       const verdict = verdictOf(answer);
       if (verdict.do === "again") return this.#run(plan, options, fn, step.start + 1);
-      if (verdict.do === "done") return this.#keep(plan, step, answer.answer === "keep" ? step.output : verdict.output);
-      await this.#commit(endStep(this.task, plan, step.start, parseIso(step.started_at), { error: verdict.error }, this.#now()));
+      if (verdict.do === "done") return this.#keep(plan, options, step, answer.answer === "keep" ? await this.#outputOf(step) : verdict.output);
+      await this.#end(plan, options, step.start, parseIso(step.started_at), { error: verdict.error });
       throw thrown(verdict.error);
     }
-    if (what === "changed") return this.#wait(plan, askAbout(this.task, plan, step.start, stepChanged(this.task, plan, step), this.#options.actor, this.#now()));
+    if (what === "changed") return this.#waits.write(plan.key, askAbout(this.task, plan, step.start, stepChanged(this.task, plan, step), this.#options.actor, this.#branches.now()));
     if (step.effect === "repeat") return this.#run(plan, options, fn, step.start + 1);
     let said: CheckAnswer;
     try {
@@ -234,107 +253,14 @@ export class Execution {
     } catch (error) {
       why += `; its check failed: ${failureOf(error).message}`;
     }
-    if (said?.done === true) return this.#keep(plan, step, canonical(said.output, `the output of the check of step ${plan.key}`));
+    if (said?.done === true) return this.#keep(plan, options, step, canonical(said.output, `the output of the check of step ${plan.key}`));
     if (said?.done === false) return this.#run(plan, options, fn, step.start + 1);
-    return this.#wait(plan, askAbout(this.task, plan, step.start, unknownEffect(this.task, plan, step, why), this.#options.actor, this.#now()));
+    return this.#waits.write(plan.key, askAbout(this.task, plan, step.start, unknownEffect(this.task, plan, step, why), this.#options.actor, this.#branches.now()));
   }
 
-  async #keep(plan: StepPlan, step: Started, output: Json): Promise<Json> {
-    await this.#commit(endStep(this.task, plan, step.start, parseIso(step.started_at), { output }, this.#now()));
+  async #keep(plan: StepPlan, options: StepOptions, step: Started, output: Json): Promise<Json> {
+    await this.#end(plan, options, step.start, parseIso(step.started_at), { output });
     return canonical(output);
-  }
-
-  /** The settled decision of this kind about exactly this start of the step, if there is one. */
-  async #answerFor(plan: { key: string }, start: number, kind: DecisionKind): Promise<Decision | null> {
-    const wait = this.#waits.get(plan.key);
-    if (!wait?.decision_id || wait.status === "withdrawn") return null;
-    const decision = ((await this.#options.committer.store.get("decision", [wait.decision_id]))[0] ?? null) as Decision | null;
-    if (!decision || decision.step_start !== start || decision.kind !== kind) return null;
-    if (decision.status !== "open") return decision;
-    return this.#waitFor(wait);
-  }
-
-  async #sleep(scope: Scope, name: string, ms: number): Promise<void> {
-    if (!Number.isFinite(ms) || ms < 0) throw new PawlError("usage", `sleep needs a number of milliseconds of at least 0, not ${ms}.`);
-    if (this.#ended) return this.#gone();
-    const key = this.#enter(scope, name, undefined);
-    try {
-      const wait = this.#waits.get(key);
-      if (wait?.status === "settled") return;
-      await (wait?.status === "open" ? this.#waitFor(wait) : this.#wait({ key }, askTimer(this.task, { key }, this.#now() + ms, this.#now())));
-    } finally {
-      this.#leave(scope);
-    }
-  }
-
-  async #decide(scope: Scope, name: string, kind: DecisionKind, question: string, details: unknown): Promise<Decision> {
-    if (this.#ended) return this.#gone();
-    const key = this.#enter(scope, name, undefined);
-    try {
-      const shown = details === undefined ? null : canonical(details, "details");
-      const decision = await this.#answerFor({ key }, 1, kind);
-      // A decision is for exactly the arguments shown: with others it must be taken again.
-      if (decision && hashInput(decision.details) === hashInput(shown) && decision.question === question) return decision;
-      return await this.#wait({ key }, askAbout(this.task, { key }, 1, { kind, question, details: shown }, this.#options.actor, this.#now()));
-    } finally {
-      this.#leave(scope);
-    }
-  }
-
-  /** Writes a wait and stays in it. */
-  async #wait(plan: { key: string }, change: Change): Promise<never> {
-    await this.#commit(change);
-    const [wait] = await this.#options.committer.store.get("wait", [[this.task.id, this.task.round, plan.key]]);
-    return this.#waitFor(wait as unknown as Wait);
-  }
-
-  #waitFor(wait: Wait): Promise<never> {
-    this.#open.push(wait);
-    this.#running--;
-    this.#parkWhenQuiet();
-    const { signal } = this.#options;
-    return new Promise((_, reject) => {
-      // Stopped before it could be parked: the code lets go. Parked, it stays where it is.
-      const letGo = () => {
-        this.#running++;
-        if (!this.#frozen) reject(signal.reason as Error);
-      };
-      if (signal.aborted) letGo();
-      else signal.addEventListener("abort", letGo, { once: true });
-    });
-  }
-
-  /** What a step of code that is over gets: the reason when it was stopped, so that it lets go; else nothing, for ever. */
-  #gone(): Promise<never> {
-    const { signal } = this.#options;
-    return signal.aborted && !this.#frozen ? Promise.reject(signal.reason as Error) : new Promise(() => undefined);
-  }
-
-  /** Parks when nothing has run for a few turns of the event loop: code between two steps may still be on its way. */
-  #parkWhenQuiet(turns = 3): void {
-    if (this.#open.length === 0 || this.#running > 0 || this.#ended) return;
-    if (turns === 0) {
-      this.#ended = this.#frozen = true;
-      return this.#park(this.#open);
-    }
-    setImmediate(() => this.#parkWhenQuiet(turns - 1));
-  }
-
-  #now(): number {
-    return this.#options.committer.store.clock.now();
-  }
-
-  async #commit(change: Change, whenOver?: Change): Promise<void> {
-    const result = await this.#options.committer.commit(change);
-    if (this.#ended) {
-      if (whenOver) await this.#options.committer.commit(whenOver);
-      return this.#gone();
-    }
-    if (result.ok) return;
-    if ("error" in result) throw result.error;
-    const lost = leaseLost(this.task.id, result.conflict.record);
-    this.#options.onLost(lost);
-    throw lost;
   }
 }
 

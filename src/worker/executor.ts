@@ -1,6 +1,8 @@
 // Who does a task's work and who judges it: the two shapes a worker knows. A function, a command and a person are all
 // made into these; the worker itself never asks which it has.
 import type { Json } from "../base/json.ts";
+import type { Usage } from "../core/breaker.ts";
+import type { Committer } from "../core/committer.ts";
 import type { Output, Task } from "../core/records.ts";
 import type { TaskContext } from "./context.ts";
 
@@ -12,9 +14,15 @@ export type Attempt = {
   readonly idempotencyKey: string;
   /** Steps, scopes and waits. */
   readonly context: TaskContext;
+  /** The state, for executors that keep records of their own; what they write carries the task's fence. */
+  readonly committer: Committer;
+  /** Who acts, for histories: the worker. */
+  readonly actor: string;
   /** Makes a child process known to the state, durably, so that a takeover can end it. Called before its command begins. */
   recordProcess(child: { pid: number; startTime: string; bootId: string }): Promise<void>;
   forgetProcess(pid: number): Promise<void>;
+  /** Reports tokens or cost used since the last report; breakers count them with the end of this execution. Throws `usage` on what is no amount. */
+  spend(usage: Usage): void;
   /** Keeps what a command wrote and how it ended (`pawl show ID --output`). `part` is "execute" or "verify". */
   keepOutput(part: string, output: Omit<Output, "task_id" | "fence" | "part" | "at">): Promise<void>;
 };

@@ -4,11 +4,12 @@ import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { getTask } from "../core/tasks.ts";
 import type { Task } from "../core/records.ts";
+import type { Executor } from "./executor.ts";
 import { functionExecutor, type Execute } from "./function.ts";
 import { Worker, type WorkerHome } from "./worker.ts";
 
 /** Runs the task `ref` with `execute` until it ends, with its retries, or waits for whoever is running it. */
-export async function executeOnce(home: WorkerHome, ref: number | string, execute: Execute): Promise<Json> {
+export async function executeOnce(home: WorkerHome, ref: number | string, execute: Execute | Executor): Promise<Json> {
   const first = await getTask(home.committer, ref);
   if (first.status === "completed") return first.result;
   const worker = new Worker(home, { executor: functionExecutor(execute), only: first.id });
@@ -25,7 +26,7 @@ export async function executeOnce(home: WorkerHome, ref: number | string, execut
 }
 
 function ended(task: Task): PawlError {
-  if (task.status === "waiting") return new PawlError("waiting", `Task ${task.id} waits for a decision or a timer.`, { next: `pawl why ${task.id}`, details: { id: task.id } });
+  if (task.status === "waiting") return new PawlError("waiting", `Task ${task.id} waits for a decision, a time, an event or a child.`, { next: `pawl why ${task.id}`, details: { id: task.id } });
   if (task.status === "review") return new PawlError("waiting", `Task ${task.id} waits for its verifier "${task.verifier}".`, { next: `pawl why ${task.id}`, details: { id: task.id } });
   const message = task.error?.message ?? task.status;
   const code = task.status === "cancelled" ? "cancelled" : task.error?.code === "deadline" ? "deadline" : "failed";

@@ -4,6 +4,7 @@
 import { systemClock } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
+import type { Usage } from "../core/breaker.ts";
 import type { Task } from "../core/records.ts";
 import { wellFormed } from "../core/retry.ts";
 import { fillPlaceholders, placeholders } from "../core/words.ts";
@@ -70,9 +71,18 @@ export function presetExecutor(name: string, options: PresetOptions): Executor {
       // Such tools add what they find on stdin to the prompt, so there is nothing unless it is the prompt.
       const extras = { prompt, stdin: onStdin ? prompt : "", details: (ended: CommandResult) => preset.read(ended, args).details };
       const ended = await runCommand(command, task, attempt, "execute", extras);
-      return answerOf(preset.read(ended, args), ended, clock.now());
+      const reading = preset.read(ended, args);
+      attempt.spend(usageOf(reading.details));
+      return answerOf(reading, ended, clock.now());
     },
   };
+}
+
+/** What breakers count of what a tool says of itself. What it read from its cache it paid for when it was written. */
+function usageOf(details: Reading["details"]): Usage {
+  const amount = (name: string) => (typeof details[name] === "number" && details[name] > 0 ? details[name] : 0);
+  const tokens = amount("input_tokens") + amount("output_tokens") + amount("cache_creation_input_tokens");
+  return { tokens: Math.round(tokens), cost: amount("cost_usd") };
 }
 
 /** What the tool is asked: the description or the filled template, then what the last review found. */

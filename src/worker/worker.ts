@@ -5,18 +5,20 @@ import type { Clock } from "../base/clock.ts";
 import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
+import type { BreakerLimits } from "../core/breaker.ts";
+import { KnownBreakers, setBreakersOver } from "../core/breakers.ts";
 import { anyDue, claimDue, type Lane } from "../core/claim.ts";
 import { leaseLost, type Committer } from "../core/committer.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
 import type { Task } from "../core/records.ts";
 import type { Backoff } from "../core/retry.ts";
 import { stateIdOf } from "../core/identity.ts";
+import { takeIdleSlots } from "../core/slots.ts";
 import { nextInstant, sweep, type Evidence } from "../core/sweep.ts";
-import { release } from "../core/task.ts";
-import { settleIfThere } from "../core/tasks.ts";
 import { moved } from "../store/store.ts";
 import { Stopped, Work, type Hooks, type Shop } from "./attempt.ts";
 import type { Executor, Verifier } from "./executor.ts";
+import { Heartbeat } from "./heartbeat.ts";
 import { Lease } from "./lease.ts";
 import { appear, hostEvidence, type Presence } from "./liveness.ts";
 
@@ -37,6 +39,8 @@ export type WorkerOptions = Hooks & {
   /** Claims nothing before this moment (ms): another process met a usage limit. */
   readonly pausedUntil?: number;
   readonly backoff?: Backoff;
+  /** Limits of the breaker over each of its batches, or of its queues: set up at the start, and kept by the state. */
+  readonly breaker?: BreakerLimits;
   /** A name for people; the id is random per start. */
   readonly label?: string;
   readonly notice?: (line: string) => void;
@@ -76,7 +80,7 @@ export class Worker {
   #pumping: Promise<void> | null = null;
   #again = false;
   #cancelTimer: (() => void) | null = null;
-  #cancelBeat: (() => void) | null = null;
+  readonly #heartbeat: Heartbeat;
   #unwatch: (() => void) | null = null;
   #idleWaiters: Waiter[] = [];
   #settleWaiters: Waiter[] = [];
@@ -105,8 +109,10 @@ export class Worker {
       backoff: options.backoff ?? {},
       hooks: options,
       notice: options.notice ?? (() => undefined),
+      breakers: new KnownBreakers(),
       onUsageLimit: (resumeAt) => void (this.#pauseUntil = Math.max(this.#pauseUntil, resumeAt)),
     };
+    this.#heartbeat = new Heartbeat({ ...home, worker: this.id, leaseMs: this.#leaseMs, active: this.#active, stopping: () => this.#stopping });
     this.#ready = this.#begin();
     // Whoever asks (idle, failed, nextEvent) is told; nobody need ask.
     this.#ready.catch(() => undefined);
@@ -166,11 +172,12 @@ export class Worker {
       await this.#options.verifier?.prepare?.();
       const result = await this.#home.committer.commit({ puts: [this.#presence.put] });
       if (!result.ok && "error" in result) throw result.error;
+      if (this.#options.breaker) await setBreakersOver(this.#home.committer, await this.#lanes(), this.#options.breaker, this.id);
       this.#shop = { ...this.#shop, stateId: await stateIdOf(this.#home.committer, this.#home.random) };
       await sweep(this.#home.committer, this.#evidence, this.id, true);
       const watches = [this.#home.committer.store.watch(() => this.#wake()), this.#home.committer.onAdd(() => this.#expect())];
       this.#unwatch = () => watches.forEach((end) => end());
-      this.#beat();
+      this.#heartbeat.start();
       this.#wake();
     } catch (error) {
       this.#fail(error);
@@ -228,7 +235,8 @@ export class Worker {
     const resumed = this.#pauseUntil > 0 && clock.now() >= this.#pauseUntil;
     if (resumed) await sweep(committer, this.#evidence, this.id, false);
     if (resumed) this.#pauseUntil = 0;
-    let empty = !this.#mayClaim();
+    // With no hand free nothing is known of what is due, and all hands may be free before this look is over.
+    let empty = !this.#mayClaim() && this.#active.size < this.#concurrency;
     while (this.#mayClaim()) {
       const room = Math.min(this.#concurrency - this.#active.size, (this.#options.maxTasks ?? Infinity) - this.#started);
       const claimed = await this.#claim(room);
@@ -244,7 +252,8 @@ export class Worker {
         empty = false;
         this.#again = true;
       }
-      await this.#noticeLost();
+      await this.#heartbeat.noticeLost();
+      if (empty && this.#mayClaim() && (await takeIdleSlots(committer, await this.#lanes(), this.id)) > 0) this.#again = true;
     }
     // Idle is said only after a whole look: another worker may have died between a task's end and its dependents' start.
     if (this.#active.size === 0 && empty && asked.length > 0 && this.#mayClaim() && (await sweep(committer, this.#evidence, this.id, true)) > 0) {
@@ -263,16 +272,27 @@ export class Worker {
     );
   }
 
+  /** Where it looks for tasks; nowhere when it works one task only. */
+  async #lanes(): Promise<readonly Lane[]> {
+    const { only, queues = [DEFAULT_QUEUE], lanes } = this.#options;
+    if (only !== undefined) return [];
+    return lanes ? lanes() : queues.map((queue) => ({ queue, batch_id: null }));
+  }
+
   async #claim(limit: number): Promise<Task[]> {
     const { committer } = this.#home;
-    const { only, queues, lanes } = this.#options;
+    const { only } = this.#options;
     const request = {
       verifier: this.#options.verifier?.name ?? null, limit, worker: this.id, leaseMs: this.#leaseMs, ...(only === undefined ? {} : { only }),
-      lanes: only !== undefined ? [] : lanes ? await lanes() : (queues ?? [DEFAULT_QUEUE]).map((queue) => ({ queue, batch_id: null })),
+      lanes: await this.#lanes(), breakers: this.#shop.breakers,
     };
     // Having found nothing, it looks before it claims again: claims of workers with nothing to do would wake each other for ever.
     if ((only === undefined && request.lanes.length === 0) || (this.#starved && !(await anyDue(committer, request)))) return [];
-    const claimed = await claimDue(committer, request);
+    const claimed = await claimDue(committer, request).catch((error: unknown) => {
+      if (!isPawlError(error, "commit_unknown")) throw error;
+      this.#heartbeat.doubt();
+      return [];
+    });
     this.#starved = claimed.length === 0;
     return claimed;
   }
@@ -286,11 +306,11 @@ export class Worker {
       return;
     }
     this.#started++;
-    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), (w) => this.#revalidate(w));
+    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), (w) => this.#heartbeat.revalidate(w));
     if (this.#aborted) work.abort(this.#aborted); // the claim was on its way when the worker was told to end
     this.#active.set(task.id, work);
     work.over = work.done
-      .then((ended) => (ended === null ? this.#giveBack(work) : undefined))
+      .then((ended) => (ended === null ? this.#heartbeat.giveBack(work) : undefined))
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#active.delete(task.id);
@@ -303,32 +323,11 @@ export class Worker {
     for (const waiter of this.#settleWaiters.splice(0)) waiter.resolve();
   }
 
-  /** A task given up as lost may be ours after all, when only the confirmation stayed out: then it must not stay held with nobody at work. */
-  async #giveBack(work: Work): Promise<void> {
-    const { committer } = this.#home;
-    const { id, fence } = work.task;
-    const [task] = (await committer.store.get("task", [id])) as unknown as (Task | null)[];
-    if (!task || task.fence !== fence || task.worker !== this.id) return;
-    await settleIfThere(committer, task, this.id, async (current, now) =>
-      current.fence === fence && current.worker === this.id ? release(current, { actor: this.id, now, fence }, "its lease was not confirmed in time") : null,
-    );
-  }
-
   /** A worker with nothing to do writes nothing, and would never learn that the state is going elsewhere. */
   async #refuseMoved(): Promise<void> {
     const { store } = this.#home.committer;
     const seal = await store.sealed();
     if (seal) throw moved(store.location, seal);
-  }
-
-  /** Tells the running tasks that were cancelled, reset, removed or taken away: not only at the next heartbeat. */
-  async #noticeLost(): Promise<void> {
-    const works = [...this.#active.values()];
-    if (works.length === 0) return;
-    const tasks = await this.#home.committer.store.get("task", works.map((work) => work.task.id));
-    works.forEach((work, i) => {
-      if (tasks[i]?.["fence"] !== work.task.fence) work.abort(leaseLost(work.task.id, tasks[i] ?? null));
-    });
   }
 
   /** Resolves at the next change, due instant or look at the neighbours; rejects when the state can no longer be used. */
@@ -345,47 +344,17 @@ export class Worker {
     else if (room) {
       this.#lookedAt = clock.monotonic();
       const next = await nextInstant(committer);
-      if (next !== null) waitMs = Math.min(waitMs, Math.max(next - clock.now(), 1));
+      // What is due already and still there waits for the next sweep, or is held by one that lives.
+      const aheadMs = next === null ? Infinity : next - clock.now();
+      waitMs = Math.min(waitMs, aheadMs > 0 ? Math.max(aheadMs, 1) : Math.max(this.#sweptAt + SWEEP_MS - clock.monotonic(), 1));
     }
     this.#cancelTimer?.();
     this.#cancelTimer = clock.timer(waitMs, () => this.#wake());
   }
 
-  /** Renews every lease at a third of its length; at two thirds unconfirmed a task is given up here. */
-  #beat(): void {
-    this.#cancelBeat = this.#home.clock.timer(
-      this.#leaseMs / 3,
-      () => {
-        for (const work of this.#active.values()) void this.#renew(work).catch(() => undefined);
-        if (!this.#stopping || this.#active.size > 0) this.#beat();
-      },
-      false,
-    );
-  }
-
-  async #renew(work: Work): Promise<void> {
-    const { id } = work.task;
-    // Late although it was asked: the store is out of reach. Late before asking: a clock jumped, or the laptop slept.
-    if (work.lease.unanswered && work.lease.late) work.abort(new PawlError("lease_lost", `The lease of task ${id} could not be renewed in time.`, { details: { id } }));
-    await work.lease.renew().catch((error: unknown) => {
-      // A task that has ended here meanwhile has no lease to renew.
-      if (isPawlError(error, "lease_lost") && this.#active.get(id) === work) work.abort(error);
-      else throw error;
-    });
-  }
-
-  /** Before an effect: null when the lease is fresh, else a renewal that throws when it is lost. */
-  #revalidate(work: Work): Promise<void> | null {
-    if (!work.lease.late) return null;
-    return work.lease.renew().catch((error: unknown) => {
-      if (isPawlError(error, "lease_lost")) work.abort(error);
-      throw error;
-    });
-  }
-
   async #leave(): Promise<void> {
     this.#cancelTimer?.();
-    this.#cancelBeat?.();
+    this.#heartbeat.stop();
     this.#unwatch?.();
     this.#tellIdle();
     try {

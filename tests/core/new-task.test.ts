@@ -80,7 +80,7 @@ for (const store of STORES) {
     assert.deepEqual(plain, {
       id: 1, key: null, queue: "default", description: "Write a haiku about loops", input: null, status: "pending", result: null, error: null, feedback: null, attempts: 0,
       max_attempts: 3, takeovers: 0, reviews: 0, round: 1, priority: 5, depends_on: [], parent_id: null, batch_id: null, tags: [], verifier: null, run_at: null, deadline_at: null,
-      timeout_ms: null, waiting_for: null, ready: true, has_dependents: false, continues: false, fence: 0, worker: null, lease_expires_at: null, created_at: at, started_at: null,
+      timeout_ms: null, waiting_for: null, ready: true, concurrency_key: null, concurrency_limit: null, slot: null, line: null, has_dependents: false, has_children: null, children_due: null, continues: false, fence: 0, worker: null, lease_expires_at: null, created_at: at, started_at: null,
       completed_at: null, updated_at: at, revision: 1,
     });
     const given = {

@@ -19,6 +19,7 @@ export const model: Model = {
     { name: "item", fields: { id: "integer", title: "text", done: "boolean", data: "json" }, key: ["id"], assign: "", indexes: { title: { fields: ["title"] } } },
     { name: "event", fields: { item_id: "integer", seq: "integer", what: "text", hash: "text" }, key: ["item_id", "seq"], indexes: {}, chain: { group: "item_id", order: "seq" } },
     { name: "op", fields: { id: "text", at: "text" }, key: ["id"], indexes: {} },
+    { name: "page", fields: { id: "text", text: "text" }, key: ["id"], indexes: {}, beside: { field: "text", folder: "pages" } },
   ],
   seal: (previous, record) => ({ ...record, seq: Number(previous?.["seq"] ?? 0) + 1, hash: sha256(`${previous?.["hash"] ?? "-"} ${record["what"]}`, 16) }),
   view: (all) => ({ items: [...all("item")] }),
@@ -51,6 +52,15 @@ export const ROTATIONS: readonly Step[] = Array.from({ length: 14 }, (_, i) => c
 
 /** The last thing a state knew: a commit of every kind, then the view. */
 export const SHORT: readonly Step[] = [commit(add("one")), commit(finish(1), add("two")), { view: true }, commit(remove(2))];
+
+/** A page's text is the same whenever it is put, as everything that is kept beside the records. */
+const page = (id: string): Change => ({ puts: [{ kind: "page", record: { id, text: `page ${id} `.repeat(8) } }, { kind: "item", record: { title: `about ${id}` } }] });
+const tear = (...ids: string[]): Change => ({ puts: ids.map((id) => ({ kind: "page", key: id, delete: true })) });
+
+/** Fields in files of their own: put, put again, deleted, put back, in a commit that also deletes it. */
+export const PAGES: readonly Step[] = [
+  commit(page("a"), add("one")), commit(page("b"), page("a")), commit(tear("a")), { reopen: true }, commit(page("a"), tear("b")), commit(page("c"), tear("c")), commit(tear("a"), page("a")), { view: true },
+];
 
 export type Journey = { readonly log: readonly Op[]; readonly dumps: readonly string[]; readonly topIds: readonly number[] };
 export type JourneyOptions = { readonly checkpointBytes: number; readonly wrap?: (disk: SimulatedDisk) => FileSystem };
@@ -133,11 +143,11 @@ export type Contents = { readonly dump: string; readonly items: readonly Rec[]; 
 /** Everything a store holds, comparable; probes of recoveries, and the person's word, apart. */
 export async function contents(store: Store): Promise<Contents> {
   const items = await store.list("item");
-  const events = await store.list("event");
+  const [events, pages] = await Promise.all([store.list("event"), store.list("page")]);
   const probes = items.filter((item) => item["title"] === "probe").map((item) => Number(item["id"]));
   const edited = items.some((item) => item["title"] === EDITED);
   const own = items.filter((item) => item["title"] !== "probe").map((item) => (item["title"] === EDITED ? { ...item, title: "one" } : item));
-  return { dump: JSON.stringify([own, events]), items, probes, edited };
+  return { dump: JSON.stringify([own, events, pages]), items, probes, edited };
 }
 
 /** A clock on which whoever waits is next at once: time passes as far as it must. */

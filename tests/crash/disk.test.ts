@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Interner, NOTHING_KNOWN, visitCrashStates } from "./crash-states.ts";
 import { type Image, EMPTY, SimulatedDisk } from "./disk.ts";
 import { sweep, sweepKills, type SweepReport } from "./disk-check.ts";
-import { JOURNEY, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
+import { JOURNEY, PAGES, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
 
 const CHECKPOINT_BYTES = 1_500;
 
@@ -26,6 +26,16 @@ test("a power cut at any moment, over segments and checkpoints", async (t) => {
 
 test("a power cut at any moment, with views, a hand edit and reopening, and again inside the recovery", { timeout: 300_000 }, async (t) => {
   clean(await sweep(await travel(JOURNEY, { checkpointBytes: CHECKPOINT_BYTES }), { checkpointBytes: CHECKPOINT_BYTES, names: 8, second: 100_000 }), 120_000, (line) => t.diagnostic(line));
+});
+
+test("a power cut at any moment, with fields in files of their own: what a record needs is there", async (t) => {
+  const options = { checkpointBytes: CHECKPOINT_BYTES, names: 8, most: 400 };
+  clean(await sweep(await travel(PAGES, options), options), 3_000, (line) => t.diagnostic(line));
+});
+
+test("killed at any moment, with fields in files of their own, then the power goes", async (t) => {
+  const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 6, most: 6 };
+  clean(await sweepKills(await travel(PAGES, options), options), 2_000, (line) => t.diagnostic(line));
 });
 
 test("killed at any moment, another goes on with what was not durable, then the power goes", async (t) => {

@@ -87,7 +87,7 @@ async function untilAllEnd(state: State, withinMs: number): Promise<void> {
 }
 
 /** Reads the log in order: after "recorded" a step has no further effect, after "completed" a task has none. */
-function violationsOf(lines: readonly string[], tasks: readonly Task[]): string[] {
+export function violationsOf(lines: readonly string[], tasks: readonly Task[]): string[] {
   const violations: string[] = [];
   const recorded = new Map<string, string>();
   const completed = new Set<number>();

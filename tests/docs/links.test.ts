@@ -130,7 +130,7 @@ test("docs/doctor.md has every code of a finding with its severity", () => {
 test("docs/cli.md names every command and every flag of the operations", () => {
   const page = read("docs/cli.md");
   const leaves = program.commands.flatMap((command) => (command.commands.length > 0 ? command.commands.map((child) => ({ path: `${command.name()} ${child.name()}`, options: child.options })) : [{ path: command.name(), options: command.options }]));
-  const elsewhere = ["run", "worker", "step", "completion", "help"];
+  const elsewhere = ["run", "worker", "step", "wait", "completion", "help"];
   for (const { path, options } of leaves.filter((leaf) => leaf.path !== "help")) {
     assert.ok(page.includes(`pawl ${path}`), `docs/cli.md does not name pawl ${path}`);
     for (const option of elsewhere.includes(path) ? [] : options) assert.ok(page.includes(option.long!), `docs/cli.md does not name ${option.long} of ${path}`);

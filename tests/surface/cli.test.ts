@@ -188,7 +188,7 @@ test("reading creates nothing; what needs a state says so", async (t) => {
   const at = desk(t);
   for (const operation of OPERATIONS) {
     const ids = Object.values(operation.params).filter((param) => param.arg && param.required).map(() => "1");
-    const required = Object.entries(operation.params).flatMap(([name, param]) => (param.required && !param.arg ? [`--${name}`, "x"] : []));
+    const required = Object.entries(operation.params).flatMap(([name, param]) => (param.required && !param.arg ? [`--${name}`, param.type === "integer" ? "1" : "x"] : []));
     if (operation.creates) continue;
     const line = [...operation.command.split(" "), ...ids, ...(operation.name === "task_reset" ? ["--all"] : []), ...required];
     const ended = await at.pawl(line);

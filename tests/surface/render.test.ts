@@ -6,7 +6,8 @@ import { openState, type State } from "../../src/state.ts";
 import { manualClock } from "../../src/base/clock.ts";
 import { seededRandom } from "../../src/base/id.ts";
 import { parseTaskList } from "../../src/core/task-list.ts";
-import { render, type Page } from "../../src/surface/render.ts";
+import type { Page } from "../../src/surface/page.ts";
+import { render } from "../../src/surface/render.ts";
 import { colored } from "../../src/surface/io.ts";
 
 const PIPE: Page = { io: { tty: false, color: false, columns: 120 }, now: Date.UTC(2026, 0, 1, 0, 3) };

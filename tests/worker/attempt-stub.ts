@@ -1,8 +1,9 @@
 // A task and an attempt for tests of executors: what the executor asks of the worker is written down in `seen`.
+import type { Usage } from "../../src/core/breaker.ts";
 import type { Output, Task } from "../../src/core/records.ts";
 import type { Attempt } from "../../src/worker/executor.ts";
 
-export type Seen = { recorded: { pid: number; startTime: string; bootId: string }[]; forgotten: number[]; outputs: (Partial<Output> & { part: string })[] };
+export type Seen = { recorded: { pid: number; startTime: string; bootId: string }[]; forgotten: number[]; outputs: (Partial<Output> & { part: string })[]; spent: Usage[] };
 export type TestAttempt = Attempt & { readonly seen: Seen };
 
 export function task(fields: Partial<Task> = {}): Task {
@@ -17,12 +18,15 @@ export function task(fields: Partial<Task> = {}): Task {
 }
 
 export function testAttempt(overrides: Partial<Attempt> = {}): TestAttempt {
-  const seen: Seen = { recorded: [], forgotten: [], outputs: [] };
+  const seen: Seen = { recorded: [], forgotten: [], outputs: [], spent: [] };
   return {
     seen,
     signal: new AbortController().signal,
     idempotencyKey: "task-7-round-1",
     context: undefined as never,
+    committer: undefined as never,
+    actor: "w-1",
+    spend: (usage) => void seen.spent.push(usage),
     recordProcess: async (group) => void seen.recorded.push(group),
     forgetProcess: async (pid) => void seen.forgotten.push(pid),
     keepOutput: async (part, output) => void seen.outputs.push({ ...output, part }),

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { NotDone } from "../../src/core/step.ts";
 import type { CheckAnswer, StepOptions } from "../../src/worker/context.ts";
 import { simulate, turns, type Simulation } from "../simulation.ts";
-import { STORES } from "../stores.ts";
+import { ALL_STORES } from "../stores.ts";
 
 const HANG = new Promise<never>(() => undefined);
 
@@ -32,7 +32,7 @@ async function crashInEffect(sim: Simulation, options: StepOptions = {}, crashes
   return { task, effect, start, crash };
 }
 
-for (const store of STORES) {
+for (const store of ALL_STORES) {
   test(`${store.name}: the intent is durable before the effect begins`, async (t) => {
     const sim = await simulate(t, store);
     const task = await sim.state.tasks.add({ description: "x" });

@@ -6,7 +6,7 @@ import { isPawlError, PawlError } from "../../src/base/errors.ts";
 import { PermanentError } from "../../src/core/retry.ts";
 import type { Execute } from "../../src/worker/function.ts";
 import { gate, simulate, turns, type Simulation } from "../simulation.ts";
-import { STORES } from "../stores.ts";
+import { ALL_STORES } from "../stores.ts";
 
 const HANG = new Promise<never>(() => undefined);
 
@@ -22,7 +22,7 @@ async function crashAndResume(sim: Simulation, execute: (crash: () => Promise<ne
   return sim.until(task.id);
 }
 
-for (const store of STORES) {
+for (const store of ALL_STORES) {
   test(`${store.name}: a completed step is not run again after a crash, a started one is`, async (t) => {
     const sim = await simulate(t, store);
     const runs: string[] = [];

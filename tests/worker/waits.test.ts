@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sleep as sleepFor } from "../../src/base/clock.ts";
 import { askAbout } from "../../src/core/decision.ts";
+import type { TaskContext } from "../../src/worker/context.ts";
 import { ENDED, gate, simulate, turns } from "../simulation.ts";
 import { STORES } from "../stores.ts";
 
@@ -236,4 +237,30 @@ test("sleep refuses what is no length of time", async (t) => {
   sim.start(async (_, { sleep }) => { for (const ms of [-1, NaN, Infinity, "5" as unknown as number]) await sleep("s", ms).catch((error: { code: string }) => codes.push(error.code)); });
   assert.ok(ENDED.includes((await sim.until(task.id)).status));
   assert.deepEqual(codes, ["usage", "usage", "usage", "usage"]);
+});
+
+test("whoever ends a task while its code opens a wait decides again: no wait, no decision and no event is left with a task that is over", async (t) => {
+  const opens: readonly [string, (context: TaskContext) => Promise<unknown>][] = [
+    ["timer", ({ sleep }) => sleep("nap", HOUR)], ["decision", ({ ask }) => ask("q", "?")], ["event", ({ waitFor }) => waitFor("go")],
+    ["child", async ({ spawn }) => (await spawn("one", { description: "child", queue: "nobody" })).result()], ["children", ({ all }) => all("many", [{ description: "child", queue: "nobody" }])],
+  ];
+  for (const [kind, open] of opens) {
+    let met = 0;
+    // The cancel begins at every turn of the event loop around the wait.
+    for (let turn = 0; turn < 40; turn++) {
+      const sim = await simulate(t);
+      const task = await sim.state.tasks.add({ description: "x" });
+      sim.start(async (_, context) => open(context));
+      await turns(turn);
+      await sim.state.tasks.cancel(task.id).catch(() => undefined);
+      await sim.until(task.id);
+      await sim.clock.advance(1_000);
+      const waits = await sim.state.committer.store.list("wait", { equals: { task_id: task.id } });
+      if (waits.length > 0) met++;
+      assert.deepEqual(waits.filter((wait) => wait["status"] === "open"), [], `${kind}, turn ${turn}`);
+      assert.deepEqual(await sim.state.decisions.inbox(), []);
+      assert.equal((await sim.state.events.emit("go", 1)).status, "kept");
+    }
+    assert.ok(met > 0, `no cancel met the wait for ${kind}`);
+  }
 });

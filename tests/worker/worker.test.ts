@@ -7,11 +7,11 @@ import { isPawlError, PawlError } from "../../src/base/errors.ts";
 import { UsageLimitError } from "../../src/worker/executor.ts";
 import { functionExecutor } from "../../src/worker/function.ts";
 import { gate, LEASE_MS, simulate, turns } from "../simulation.ts";
-import { MEMORY, STORES } from "../stores.ts";
+import { ALL_STORES, MEMORY } from "../stores.ts";
 
 const HANG = new Promise<never>(() => undefined);
 
-for (const store of STORES) {
+for (const store of ALL_STORES) {
   test(`${store.name}: four workers run fifty tasks, each once, never two of them one task`, async (t) => {
     const state = await store.open(t);
     const tasks = await state.tasks.addAll(Array.from({ length: 50 }, (_, i) => ({ description: `task ${i}` })));
@@ -96,7 +96,7 @@ for (const store of STORES) {
   });
 }
 
-for (const store of STORES) {
+for (const store of ALL_STORES) {
   test(`${store.name}: workers with nothing to do leave each other, and the store, alone`, async (t) => {
     const sim = await simulate(t, store);
     const { store: kept } = sim.state.committer;

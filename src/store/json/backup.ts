@@ -7,6 +7,7 @@ import { type Clock, iso } from "../../base/clock.ts";
 import { PawlError } from "../../base/errors.ts";
 import { copyFile, type FileSystem, nodeFs, unlessMissing } from "../../base/fs.ts";
 import type { Model, OpenOptions } from "../store.ts";
+import { foldersBeside } from "./beside.ts";
 import { openJson } from "./json.ts";
 import { type Journal, segmentName, segmentsIn } from "./journal.ts";
 import { type Places, placesOf, startReading } from "./recovery.ts";
@@ -24,7 +25,10 @@ export async function backupJson(path: string, to: string, model: Model, options
   const temp = join(folder, `.${basename(target.file)}.${options.random.hex(8)}.tmp`);
   try {
     const built = placesOf(fs, join(temp, basename(target.file)));
+    // Before the journal, so that what is deleted meanwhile is there; and after it, so that what is new is.
+    copyBeside(fs, from, built, model);
     const { n } = copyJournal(fs, from, built, model);
+    copyBeside(fs, from, built, model);
     // Opened for writing once: that makes its view, and it must be there for a restore by copying.
     const store = await openJson(built.file, model, { clock: options.clock, random: options.random });
     await store.close();
@@ -67,6 +71,18 @@ function copyJournal(fs: FileSystem, from: Places, to: Places, model: Model): { 
   } finally {
     journal.close();
   }
+}
+
+/** The files beside the journal; those that are there already have the same content. */
+function copyBeside(fs: FileSystem, from: Places, to: Places, model: Model): void {
+  const targets = foldersBeside(model, to.dir);
+  foldersBeside(model, from.dir).forEach((folder, i) => {
+    const names = (fs.readdir(folder) ?? []).filter((name) => !name.endsWith(".tmp") && !fs.lstat(join(targets[i]!, name)));
+    if (names.length === 0) return;
+    fs.mkdir(targets[i]!, 0o700);
+    for (const name of names) unlessMissing(() => copyFile(fs, join(folder, name), join(targets[i]!, name)));
+    for (const path of [targets[i]!, to.dir]) fs.fsyncDir(path);
+  });
 }
 
 function readToEnd(journal: Journal): void {

@@ -7,6 +7,7 @@ import { codeOf, type FileSystem, nodeFs, readRange, readWhole } from "../../bas
 import type { Model } from "../store.ts";
 import { formatOf } from "../migrations.ts";
 import { diagnosePlace, diagnoseWorkers } from "../place.ts";
+import { abandonedBeside, foldersBeside } from "./beside.ts";
 import { checkpointsIn, emptyReplica, loadCheckpoint, readCheckpoint, type Replica } from "./checkpoint.ts";
 import { hashOf, Journal, NO_HASH, type Position, segmentName, segmentsIn } from "./journal.ts";
 import { isKnown, parseEdit, placeOf } from "./edits.ts";
@@ -30,9 +31,9 @@ export function diagnoseJson(path: string, model: Model, now: number): Finding[]
     if ((segmentsIn(fs, places.journal) ?? []).length === 0) findings.push(...withoutJournal(fs, places, formatOf(model)));
     else {
       const read = diagnoseJournal(fs, places, model);
-      findings.push(...read.findings, ...diagnoseView(fs, places, read.reach));
+      findings.push(...read.findings, ...diagnoseView(fs, places, read.reach), ...(read.findings.length === 0 ? diagnoseBeside(fs, places, model, read.reach, now) : []));
     }
-    findings.push(...diagnoseRemains(fs, places, now), ...diagnoseWorkers(places.workers));
+    findings.push(...diagnoseRemains(fs, places, model, now), ...diagnoseWorkers(places.workers));
   } catch (error) {
     findings.push(finding("unreadable", path, `It cannot be read: ${messageOf(error)}.`, { next: "Check who owns it, its permissions, and the health of the disk." }));
   }
@@ -159,14 +160,19 @@ function diagnoseView(fs: FileSystem, places: Places, { replica, position, stop 
   return [finding("view_edited", places.file, "It was changed by hand, and the change was not taken in yet.", { next: "The next command that writes takes it in." })];
 }
 
+function diagnoseBeside(fs: FileSystem, places: Places, model: Model, { replica }: Reach, now: number): Finding[] {
+  const [first, ...rest] = abandonedBeside(fs, places.dir, model.kinds, replica.tables, now);
+  return first === undefined ? [] : [finding("leftover", first, `${rest.length === 0 ? "No record needs it" : `No record needs it, nor ${rest.length} others there`}: a process was killed in between.`, { next: "The next checkpoint removes them." })];
+}
+
 /** Temporary files of this age belong to nobody any more. */
 const ABANDONED_MS = 600_000;
 
-function diagnoseRemains(fs: FileSystem, places: Places, now: number): Finding[] {
+function diagnoseRemains(fs: FileSystem, places: Places, model: Model, now: number): Finding[] {
   const findings: Finding[] = [];
   const aside = fs.readdir(places.quarantine) ?? [];
   if (aside.length > 0) findings.push(finding("put_aside", places.quarantine, `${aside.length} put aside: ${aside.slice(0, 5).join(", ")}${aside.length > 5 ? ", …" : ""}.`, { next: "Look at them, then remove what you do not need." }));
-  for (const folder of [places.dir, places.journal, places.checkpoint]) {
+  for (const folder of [places.dir, places.journal, places.checkpoint, ...foldersBeside(model, places.dir)]) {
     for (const name of fs.readdir(folder) ?? []) {
       const stat = name.endsWith(".tmp") ? fs.lstat(join(folder, name)) : null;
       if (stat && now - stat.mtimeMs > ABANDONED_MS) findings.push(finding("leftover", join(folder, name), "A killed process left it half written; nothing uses it.", { next: "The next command that writes removes it." }));

@@ -10,6 +10,7 @@ import type { Change, Claim, ClaimOrder, Counters, Decide, EditDoor, Key, Model,
 import { formatOf, olderFormat } from "../migrations.ts";
 import { type Effect, Tables } from "../tables.ts";
 import { createState, lookAt } from "./adoption.ts";
+import { Beside } from "./beside.ts";
 import { checkpointDue, emptyReplica, pruneCheckpoints, rememberHash, type Replica, writeCheckpoint } from "./checkpoint.ts";
 import { doorOf, outstanding } from "./edits.ts";
 import type { Body, Journal, Line } from "./journal.ts";
@@ -50,6 +51,7 @@ class JsonStore implements Store {
   readonly #options: JsonOptions;
   readonly #turn: Turns | null;
   readonly #view: View | null;
+  readonly #beside: Beside;
   readonly #listeners = new Set<() => void>();
   readonly #visit = (line: Line, bytes: number) => takeLine(this.#replica, line, bytes);
   #journal: Journal | null = null;
@@ -72,6 +74,7 @@ class JsonStore implements Store {
     this.#model = model;
     this.#options = options;
     this.#replica = replica;
+    this.#beside = new Beside(fs, places.dir, model, () => options.random.hex(8));
     if (options.readOnly) {
       this.#turn = this.#view = null;
       return;
@@ -117,11 +120,11 @@ class JsonStore implements Store {
 
   async get(kind: string, keys: readonly Key[]): Promise<(Rec | null)[]> {
     const tables = this.#reading();
-    return keys.map((key) => tables.get(kind, key));
+    return this.#beside.fill(kind, keys.map((key) => tables.get(kind, key)), () => this.#reading());
   }
 
   async list(kind: string, query?: Query): Promise<Rec[]> {
-    return this.#reading().list(kind, query);
+    return this.#beside.fillAll(kind, this.#reading().list(kind, query), () => this.#reading());
   }
 
   async count(kind: string, query?: Query): Promise<number>;
@@ -136,7 +139,7 @@ class JsonStore implements Store {
       this.#requireUsable();
       const now = this.clock.now();
       const effects: Effect[] = [];
-      return this.#keeping(now, effects, (tables) => changes.map((change) => refusedBy(this.#replica.seal, change, this.location) ?? tables.work(change, now, effects)));
+      return this.#keeping(now, effects, (tables) => changes.map((change) => refusedBy(this.#replica.seal, change, this.location) ?? tables.work(this.#beside.take(change), now, effects)));
     });
   }
 
@@ -194,7 +197,7 @@ class JsonStore implements Store {
       checkLoad(this.#replica.seal, () => this.#replica.tables.size(), this.location);
       return this.#replica.seal;
     });
-    for await (const piece of pieces) await this.#loading(seal, () => ({ ops: this.#replica.tables.load(piece) }));
+    for await (const piece of pieces) await this.#loading(seal, () => ({ ops: this.#replica.tables.load(this.#beside.takePiece(piece)) }));
     await this.#loading(seal, () => ({ counters }));
     await this.#locked(() => this.#written());
   }
@@ -266,6 +269,7 @@ class JsonStore implements Store {
         if (edit !== undefined) rememberHash(this.#replica, edit);
       }
       tables.keep();
+      this.#beside.tidy(tables);
       if (changed) this.#written();
       return result;
     } catch (error) {
@@ -371,6 +375,7 @@ class JsonStore implements Store {
           this.#journal!.rotate(iso(this.clock.now()));
         }
         pruneCheckpoints(this.#fs, checkpoint);
+        this.#beside.sweep(this.#replica.tables, this.clock.now());
       });
     };
     const failed = (error: unknown) => {

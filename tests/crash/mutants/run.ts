@@ -19,7 +19,7 @@ const UNLOADABLE = /SyntaxError|ReferenceError|ERR_MODULE_NOT_FOUND|ERR_UNSUPPOR
 /** A copy of the checkout to break; `remove` takes it away. */
 export function copyCheckout(): { folder: string; remove(): void } {
   const folder = mkdtempSync(join(tmpdir(), "pawl-mutants-"));
-  for (const name of ["src", "tests", "package.json", "tsconfig.json"]) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
+  for (const name of ["src", "tests", "scripts", "package.json", "tsconfig.json"]) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
   return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }

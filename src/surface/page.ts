@@ -1,0 +1,9 @@
+// What text for people is made for: the terminal or pipe it goes to, and the present.
+import type { Io } from "./io.ts";
+
+export type Page = {
+  readonly io: Pick<Io, "tty" | "color" | "columns">;
+  readonly now: number;
+  /** How many records a list was limited to; null when it is whole. */
+  readonly limit?: number | null;
+};
