@@ -99,9 +99,12 @@ export function checkStepName(name: unknown): void {
   }
 }
 
-/** Stable for every attempt of a round, different between rounds, steps, tasks and states. */
-export function idempotencyKey(stateId: string, taskId: number, round: number, key: string): string {
-  return `pawl-${sha256(`${stateId}/${taskId}/${round}/${key}`, 32)}`;
+/**
+ * Stable for every attempt of a round, different between rounds, steps, tasks and states. When the task was made is part of it:
+ * in a state that was put back from a backup an id may be given again, to a task that has nothing to do with the first.
+ */
+export function idempotencyKey(stateId: string, { id, created_at, round }: Pick<Task, "id" | "created_at" | "round">, key: string): string {
+  return `pawl-${sha256(`${stateId}/${id}/${created_at}/${round}/${key}`, 32)}`;
 }
 
 /** The record that counts for a step now: of this round, or the newest kept one of an earlier round. */

@@ -14,7 +14,7 @@ export const breakerOperations: readonly Operation[] = [
   }),
   operation({
     name: "breaker_open", command: "breaker open", summary: "Open a breaker: nothing of its queue or batch is started", effect: "write", output: "breaker",
-    params: { id: ID, reason: REASON, for: { type: "duration", summary: "after this time one task is tried; without it, only a reset closes it" } },
+    params: { id: ID, reason: REASON, for: { type: "duration", summary: "after this time one task is tried; without it, only a reset closes it", min: 1 } },
     run: (state, input) => state.breakers.open(input.id, { ...reasonOf(input), ...(input.for === undefined ? {} : { forMs: input.for }) }),
   }),
   operation({ name: "breaker_reset", command: "breaker reset", summary: "Close a breaker, and count anew", effect: "write", settles: true, output: "breaker", params: { id: ID, reason: REASON }, run: (state, input) => state.breakers.reset(input.id, reasonOf(input)) }),

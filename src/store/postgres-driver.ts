@@ -112,6 +112,8 @@ class Pipeline {
   }
 }
 
+/** Where the server warns that somebody ended a commit's wait for the standby; the text of the warning depends on its language. */
+const AWAITING = "SyncRepWaitForLSN";
 /** On for a standby, and for a server that is only read for now. */
 const READ_ONLY: Statement = { text: "select current_setting('transaction_read_only')" };
 
@@ -124,6 +126,8 @@ export class Connections implements Door {
   #server = 0;
   /** Connections to a server that was asked and takes writes. */
   readonly #chosen = new WeakSet<object>();
+  /** Connections on which a commit stopped waiting for the standby: it succeeds with a warning, and a failover may undo it. */
+  readonly #unawaited = new WeakSet<object>();
   readonly #clock: Clock;
   readonly #hex: (bytes: number) => string;
   readonly #times: Times;
@@ -142,7 +146,10 @@ export class Connections implements Door {
     for (const pool of this.#pools) {
       // An idle connection that ends is simply gone; one in use tells it to whoever uses it.
       pool.on("error", () => undefined);
-      pool.on("connect", (client) => void client.on("error", () => undefined));
+      pool.on("connect", (client) => {
+        client.on("error", () => undefined);
+        client.on("notice", ({ routine }) => void (routine === AWAITING && this.#unawaited.add(client)));
+      });
     }
   }
 
@@ -246,6 +253,7 @@ export class Connections implements Door {
       const stop = this.#clock.timer(answer, () => (client as unknown as { connection: Wire }).connection.stream.destroy(), false);
       const done = (error: unknown, answers: Answer[]) => {
         stop();
+        if (!error && this.#unawaited.has(client)) return reject(new Error("the connection stopped waiting for the standby"));
         if (!error) return resolve(answers);
         if (isUnnamed(error)) this.#unnamed = true;
         reject(error);

@@ -177,7 +177,7 @@ export class Work {
 
   #attempt(context: TaskContext): Attempt {
     const { committer, stateId, workerId, clock } = this.#shop;
-    const { id, fence, round } = this.#task;
+    const { id, fence } = this.#task;
     const must = async (puts: Parameters<Committer["commit"]>[0]["puts"]) => {
       const result = await committer.commit({ guards: [{ kind: "task", key: id, is: { fence } }], puts });
       if (!result.ok && "error" in result) throw result.error;
@@ -185,7 +185,7 @@ export class Work {
     };
     return {
       signal: this.#aborter.signal,
-      idempotencyKey: idempotencyKey(stateId, id, round, ""),
+      idempotencyKey: idempotencyKey(stateId, this.#task, ""),
       context,
       committer,
       actor: workerId,

@@ -76,7 +76,7 @@ export class Children {
     if (fields.depends_on?.length) await refuseCycle(committer, task.id, fields.depends_on);
     for (let i = 0; i < TRIES; i++) {
       const dependencies = await this.#dependencies(fields);
-      const change = spawn({ ...fields, key: idempotencyKey(this.#stateId, task.id, task.round, key) }, task, dependencies, key, { actor, now: this.#branches.now() });
+      const change = spawn({ ...fields, key: idempotencyKey(this.#stateId, task, key) }, task, dependencies, key, { actor, now: this.#branches.now() });
       const conflict = await this.#branches.tried(change);
       if (conflict !== null && !(conflict.kind === "child" && conflict.record)) continue;
       const [child] = (await committer.store.get("child", [[task.id, task.round, key]])) as unknown as Child[];

@@ -231,7 +231,7 @@ export class Execution {
   }
 
   #stepContext(plan: StepPlan, start: number, signal: AbortSignal): StepContext {
-    return new StartedStep(() => idempotencyKey(this.#options.stateId, this.task.id, this.task.round, plan.key), signal, start);
+    return new StartedStep(() => idempotencyKey(this.#options.stateId, this.task, plan.key), signal, start);
   }
 
   /** An outcome nobody knows, or a changed input: an earlier answer, the check, or a person settles it. */

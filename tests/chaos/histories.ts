@@ -14,7 +14,8 @@ export type Setup = { readonly stores: readonly { readonly name: string; readonl
 /** What a worker process says: it was told, or it begins to write, and later that it was answered. */
 export type Said = { readonly store: string; readonly task: number; readonly fence: number; readonly id: string; readonly at: number; readonly from?: number } & (
   | { readonly said: "claimed" | "ok" | "refused" }
-  | { readonly said: "write" | "replayed"; readonly name: string; readonly value: string }
+  | { readonly said: "write"; readonly name: string; readonly value: string }
+  | { readonly said: "replayed"; readonly name: string; readonly value: string }
   | { readonly said: "complete"; readonly value: string }
 );
 
@@ -120,6 +121,7 @@ function opsOf(said: readonly Said[]): Op[] {
     if (word.said === "refused") return [{ op: "refused", fence, from, to: at }];
     if (word.said === "replayed") return [{ op: "replay", name: word.name, value: word.value, from, to: at }];
     const span = { fence, from: at, to: answers.get(id) ?? Infinity };
-    return [word.said === "write" ? { op: "write", name: word.name, value: word.value, ...span } : { op: "complete", value: word.value, ...span }];
+    if (word.said === "write") return [{ op: "write", name: word.name, value: word.value, ...span }];
+    return word.said === "complete" ? [{ op: "complete", value: word.value, ...span }] : [];
   });
 }

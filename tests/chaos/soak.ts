@@ -1,9 +1,11 @@
 // `npm run chaos [N]`: N concurrent histories a store (500 unless told otherwise), in rounds on new states, on JSON, SQLite
-// and Postgres. Prints a line a round with its seed and the sum; exits 1 when a history cannot have happened.
+// and Postgres; then the faults of Postgres, the slow one too. Prints a line a round with its seed, the sum, and how long after
+// each fault work went on; exits 1 when a history cannot have happened, or something was lost or done twice.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dropSchema, inSchema, newSchema, postgresUrl } from "../postgres.ts";
+import { FAULTS, HALF_OPEN, runFaults } from "./faults.ts";
 import { runHistories } from "./histories.ts";
 
 const ROUND = 50;
@@ -29,4 +31,9 @@ for (let left = wanted, seed = first; left > 0; left -= ROUND, seed++) {
   rmSync(folder, { recursive: true, force: true });
 }
 console.log(`${Object.entries(sum).map(([name, n]) => `${name} ${Math.round(n)}`).join(", ")}, violations ${violations}`);
+const faults = await runFaults([...FAULTS, HALF_OPEN], 300_000);
+for (const { fault, ms } of faults.recoveries) console.log(`${fault}: went on after ${ms} ms`);
+for (const violation of faults.violations) console.log(violation);
+console.log(`${faults.tasks} tasks, ${faults.effects} effects, ${faults.repeated} cut off and run again, violations ${faults.violations.length}`);
+violations += faults.violations.length;
 process.exit(violations === 0 ? 0 : 1);

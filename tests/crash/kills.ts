@@ -114,7 +114,7 @@ export function violationsOf(lines: readonly string[], tasks: readonly Task[]): 
   return violations;
 }
 
-async function chainViolations(state: State, tasks: readonly Task[]): Promise<string[]> {
+export async function chainViolations(state: State, tasks: readonly Task[]): Promise<string[]> {
   const broken = await Promise.all(tasks.map(async (task) => [task.id, await state.history.verify(task.id)] as const));
   return broken.filter(([, at]) => at !== null).map(([id, at]) => `the history of task ${id} is broken at ${at}`);
 }

@@ -152,7 +152,7 @@ function mounted(t: TestContext, size: string): string | null {
 }
 
 test("a full disk: storage, nothing is lost, and with room it goes on", async (t) => {
-  const folder = mounted(t, "640k");
+  const folder = mounted(t, "2m");
   if (folder === null) return t.skip("this account may not mount a small file system");
   for (const file of ["s.json", "s.db"]) {
     const state = join(folder, file);
@@ -227,17 +227,19 @@ for (const file of FILES) {
 const NEVER = ["abc", "1e3", "99999999999999999999", "NaN", "Infinity", "0x10", "1,5x", "--1", "١"];
 /** [command, flag] with what they take of -1, 0 and nothing. */
 const TAKES: { readonly [flag: string]: readonly string[] } = {
-  "add priority": ["-1", "0"], "edit priority": ["-1", "0"], "list after": ["-1", "0"], "add delay": ["0"], "edit delay": ["0"], "copy wait": ["0"],
+  "add priority": ["-1", "0"], "edit priority": ["-1", "0"], "schedule add priority": ["-1", "0"], "list after": ["-1", "0"], "event list after": ["-1", "0"], "add delay": ["0"], "edit delay": ["0"],
+  "claim wait": ["0"], "event take timeout": ["0"], "copy wait": ["0"], "artifact gc older-than": ["0"], "agent patch revision": ["0"], "agent history after": ["0"], "agent diff from": ["0"],
+  "agent diff to": ["0"], "agent messages epoch": ["0"], "agent messages after": ["0"],
 };
 
 test("every flag that takes a number: what is none, and zero, negative and nothing", async (t) => {
   const at = desk(t);
   assert.equal((await at.pawl(["add", "x"])).code, 0);
   let flags = 0;
-  const needed = (operation: Operation) => Object.entries(operation.params).flatMap(([name, param]) => (param.required ? (param.arg ? ["1"] : [`--${name}`, "x"]) : []));
+  const needed = (operation: Operation) => Object.entries(operation.params).flatMap(([name, param]) => (param.required ? (param.arg ? ["1"] : [`--${name}`, param.type === "integer" ? "1" : "x"]) : []));
   for (const operation of OPERATIONS) {
     for (const [name, param] of Object.entries(operation.params)) {
-      if (param.type !== "integer" && param.type !== "duration") continue;
+      if ((param.type !== "integer" && param.type !== "duration") || param.arg) continue;
       flags++;
       const takes = TAKES[`${operation.command} ${name}`] ?? [];
       for (const value of [...NEVER, "-1", "0", ""].filter((word) => !takes.includes(word))) {
