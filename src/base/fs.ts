@@ -1,7 +1,7 @@
 // The disk, as something passed in: the few synchronous calls a durable store makes, so that a simulated disk can stand
 // behind it. Also the atomic write and the file lock that users get. Invariant: a path shows its old content or the whole
 // new one, whatever happens in between, and success means it is on the disk.
-import { closeSync, constants, fchmodSync, fchownSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, fchmodSync, fchownSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { type Clock, systemClock } from "./clock.ts";
@@ -71,7 +71,7 @@ export const nodeFs: FileSystem = {
   rename: renameSync,
   link: linkSync,
   unlink: unlinkSync,
-  mkdir: (path, mode) => void mkdirSync(path, { recursive: true, mode }),
+  mkdir: (path, mode) => void makeFolders(path, mode),
   readdir: (path) => unlessMissing(() => readdirSync(path)),
   fsyncDir(path) {
     if (process.platform === "win32") return;
@@ -167,6 +167,23 @@ export function writeAll(fs: FileSystem, fd: number, bytes: Uint8Array, length =
     if (n <= 0) throw new PawlError("storage", "The disk took no more bytes and gave no reason.", { next: "Check that the disk is healthy and has room." });
     done += n;
   }
+}
+
+/**
+ * Makes a folder and those above it that are missing; gives the topmost one it made. One by one, because Node's own recursion
+ * never ends where a folder is missing and cannot be made (/proc).
+ */
+export function makeFolders(path: string, mode: number): string | undefined {
+  const missing: string[] = [];
+  for (let at = path; !existsSync(at); at = dirname(at)) missing.unshift(at);
+  for (const folder of missing) {
+    try {
+      mkdirSync(folder, { mode });
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST") throw error;
+    }
+  }
+  return missing[0];
 }
 
 /** A new file with these bytes, flushed and of the size it must have; its stat comes back. Nothing is left behind on failure. */

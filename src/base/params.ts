@@ -66,7 +66,7 @@ export function checkInput<P extends Params>(params: P, raw: { readonly [name: s
   for (const given of Object.keys(raw)) {
     if (raw[given] === undefined) continue;
     const name = declaredName(params, given);
-    if (name === undefined) throw new PawlError("usage", `${what} takes no "${given}".`, { next: `It takes: ${Object.keys(params).join(", ") || "nothing"}.`, details: { param: given } });
+    if (name === undefined) throw new PawlError("usage", `${what} takes no "${given}".`, { next: `It takes: ${Object.keys(params).map((known) => wireName(known, params[known]!)).join(", ") || "nothing"}.`, details: { param: given } });
     if (Object.hasOwn(result, name)) throw new PawlError("usage", `${what} was given ${name} twice.`, { next: "Give it once.", details: { param: given } });
     result[name] = convert(params[name]!, raw[given], given);
   }

@@ -23,6 +23,7 @@ const SHAPES: readonly RegExp[] = [
   /(\b[a-z][a-z0-9+.-]{1,20}:\/\/[^\s:@/]{0,255}:)[^\s@/]{1,255}(?=@)/gi,
   /(\b(?:bearer|basic)\s)[A-Za-z0-9._~+/=-]{16,4000}/gi,
   /(\b[A-Z0-9_]{0,60}(?:PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|PRIVATE_KEY|AUTH_TOKEN|ACCESS_TOKEN|_TOKEN)[A-Z0-9_]{0,20}=)(?:"[^"\n]{1,500}"|'[^'\n]{1,500}'|[^\s"']{1,500})/g,
+  /(\b(?:password|passwd|pwd)=)[^\s"'&;]{1,500}/gi,
   /((?:--|[?&])(?:password|secret|api[_-]?key|access[_-]?token|auth[_-]?token)[= ])[^\s&"']{1,500}/gi,
 ];
 

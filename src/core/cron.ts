@@ -7,6 +7,7 @@ import type { Instants } from "./schedule.ts";
 
 /** Throws `usage` when expression or zone is not one, or when it never comes. */
 export function cronInstants(expression: string, timeZone: string): Instants {
+  if (!isZone(timeZone)) throw new PawlError("usage", `"${timeZone}" is no time zone.`, { next: "Write one such as Europe/Berlin, or UTC." });
   let cron: Cron;
   try {
     // Five fields, six with seconds, or a nickname; a date, which croner takes as well, comes once and is a task with a delay.
@@ -20,4 +21,13 @@ export function cronInstants(expression: string, timeZone: string): Instants {
     after: (ms) => cron.nextRun(new Date(ms))?.getTime() ?? null,
     since: (from, to, limit) => cron.previousRuns(limit, new Date(to + 1)).map((at) => at.getTime()).filter((at) => at >= from && at <= to).reverse(),
   };
+}
+
+function isZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -119,7 +119,7 @@ function requireOpen(decision: Decision, settlement: Settlement): void {
     throw new PawlError("illegal_transition", `Decision ${decision.id} was ${decision.status} ${decision.settled_at ?? ""} already.`.replace("  ", " "), { next: "See what is open: pawl inbox.", details: { id: decision.id, status: decision.status } });
   }
   if (decision.asked_by === settlement.actor) {
-    throw new PawlError("illegal_transition", `${settlement.actor} asked decision ${decision.id} and cannot settle it.`, { next: "Let someone else settle it." });
+    throw new PawlError("illegal_transition", `${settlement.actor} asked decision ${decision.id} and cannot settle it.`, { next: "Let someone else settle it. A program that asks under your account needs a name of its own: PAWL_ACTOR." });
   }
 }
 

@@ -37,7 +37,7 @@ export async function primeText(committer: Committer, { location, held }: PrimeF
   const total = STATUSES.reduce((sum, status) => sum + (counts[status] ?? 0), 0);
   const stands = STATUSES.filter((status) => (counts[status] ?? 0) > 0).map((status) => `${counts[status]} ${status}`).join(", ");
   const parts = [
-    `# Tasks of this project (Pawl)\nState: ${quoted(location, 200)}. ${total === 0 ? "No tasks yet." : `${total} tasks: ${stands}.`}`,
+    `# Tasks of this project (Pawl)\nState: ${quoted(location, 200)}. ${total === 0 ? "No tasks yet." : `${total} task${total === 1 ? "" : "s"}: ${stands}.`}`,
     part("Claimed: go on with these", held.map(({ task, token, caller }) => `task ${task.id} ${quoted(task.description)}${caller === null ? "" : ` by ${caller}`}, token ${token}, until ${task.lease_expires_at}`)),
     part("Due next", due.map((task) => `task ${task.id} ${quoted(task.description)}${task.feedback ? `; last review: ${quoted(task.feedback)}` : ""}`), Math.max((counts.pending ?? 0) - due.length, 0), "more pending"),
     part("Failed last", failed.map((task) => `task ${task.id} ${quoted(task.description, 60)}: ${quoted(task.error?.message ?? "")}`)),

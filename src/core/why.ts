@@ -7,6 +7,7 @@ import { getBreakers } from "./breakers.ts";
 import { OPEN, SHOWN_CHILDREN, shownChildren, type ShownChildren } from "./children.ts";
 import type { Committer } from "./committer.ts";
 import { blockersOf } from "./dependency.ts";
+import { DEFAULT_QUEUE } from "./new-task.ts";
 import { TERMINAL, type Decision, type Output, type Step, type Task, type Transition, type WorkerRecord } from "./records.ts";
 import { recordOf } from "./step.ts";
 import { scheduleOf } from "./schedule.ts";
@@ -123,7 +124,7 @@ function summaryOf({ task, blockers, held, slots, open, children, owner, dead, n
     case "completed":
       return `It was completed ${task.completed_at}.`;
     case "failed":
-      return `It failed: ${task.error?.message ?? "no reason was kept"}.`;
+      return `It failed: ${(task.error?.message ?? "no reason was kept").replace(/\.$/, "")}.`;
     case "cancelled":
       return `It was cancelled ${task.completed_at}.`;
   }
@@ -181,5 +182,7 @@ function nextOf({ task, blockers, held, open, children, dead, lastOutput }: Fact
 }
 
 function runOf(task: Task): string {
-  return task.batch_id === null ? "pawl run --exec …" : `pawl run --resume ${task.batch_id}`;
+  if (task.batch_id !== null) return `pawl run --resume ${task.batch_id}`;
+  // A run without a list works the default queue only.
+  return task.queue === DEFAULT_QUEUE ? "pawl run --exec …" : `pawl worker --exec … --queue ${shellQuote(task.queue)}`;
 }

@@ -27,7 +27,7 @@ export const artifactOperations: readonly Operation[] = [
     raw: (data) => contentOf(data as ReturnType<typeof shown>),
   }),
   operation({
-    name: "artifact_put", command: "artifact put", summary: "Keep a file or a text as an artifact (the same content once)", effect: "write", output: "artifact",
+    name: "artifact_put", command: "artifact put", summary: "Keep a file or a text as an artifact (the same content once)", effect: "write", creates: true, output: "artifact",
     params: {
       file: { type: "text", summary: "the file; - for standard input", arg: true, path: true },
       content: { type: "text", summary: "a text, instead of a file" },

@@ -40,7 +40,7 @@ const sure = (input: { readonly "min-confidence"?: number; readonly "half-life"?
 
 export const memoryOperations: readonly Operation[] = [
   operation({
-    name: "memory_store", command: "memory store", summary: "Remember a value of an entity; it supersedes what the same source said before", effect: "write", output: "memory-stored", elsewhere,
+    name: "memory_store", command: "memory store", summary: "Remember a value of an entity; it supersedes what the same source said before", effect: "write", creates: true, output: "memory-stored", elsewhere,
     params: {
       entity: { type: "text", summary: "what it is about: user, a person, task:ID, …", required: true, arg: true },
       attribute: { type: "text", summary: "what of it", required: true, arg: true },

@@ -1,10 +1,10 @@
 // From a path or URL to a store: the only file, with testing.ts, that knows that there are several. It hands each of them
 // what it needs from the rules: the kinds, the seal of the history, the document people read, the merge of hand edits.
-import { existsSync, mkdirSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, resolve } from "node:path";
 import { systemClock, type Clock } from "../base/clock.ts";
-import { PawlError } from "../base/errors.ts";
+import { messageOf, PawlError } from "../base/errors.ts";
+import { makeFolders } from "../base/fs.ts";
 import { hostName } from "../base/host.ts";
 import { systemRandom, type Random } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
@@ -82,6 +82,15 @@ export const sealAt = (options: OpenOptions, known: readonly string[]): SealAt =
   return store ? store.sealed().finally(() => store.close()) : undefined;
 };
 
+/** The folder of a state that is made. */
+function makeHome(folder: string): void {
+  try {
+    makeFolders(folder, 0o700);
+  } catch (error) {
+    throw new PawlError("storage", `The folder ${folder} cannot be made: ${messageOf(error)}.`, { next: "Check the path and the rights of the folder above it, or name another place: --state PATH.", cause: error });
+  }
+}
+
 export async function openStore(url: string, model: Model, options: OpenOptions): Promise<{ store: Store; lockFolder: string | null }> {
   if (url === ":memory:") return { store: openMemory(model, options), lockFolder: null };
   if (isPostgresUrl(url)) {
@@ -96,7 +105,7 @@ export async function openStore(url: string, model: Model, options: OpenOptions)
   }
   if (url.trim() === "") throw new PawlError("usage", "The state's path is empty.", { next: "Use a path ending in .json or .db." });
   const path = resolve(url);
-  if (!options.readOnly && !existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  if (!options.readOnly) makeHome(dirname(path));
   const store = isSqlite(path) ? await openSqlite(path, model, options) : await openJson(path, model, options);
   return { store, lockFolder: `${store.location}.pawl/workers` };
 }

@@ -1,9 +1,9 @@
 // A backup of a SQLite state while others write to it: SQLite itself writes a compact copy of one moment into a new file.
 // Invariant: nothing that exists is overwritten, and what has the name of a backup was checked and is on the disk.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { PawlError } from "../base/errors.ts";
-import { nodeFs } from "../base/fs.ts";
+import { makeFolders, nodeFs } from "../base/fs.ts";
 import { belongsToPawl } from "./sqlite-schema.ts";
 import { connect, corrupt, explain, type Driver } from "./sqlite-driver.ts";
 import type { OpenOptions } from "./store.ts";
@@ -12,7 +12,7 @@ import type { OpenOptions } from "./store.ts";
 export function backupSqlite(path: string, to: string, options: { readonly random: OpenOptions["random"] }): void {
   refuseTaken(to);
   const folder = dirname(to);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolders(folder, 0o700);
   const temp = join(folder, `.${basename(to)}.${options.random.hex(8)}.tmp`);
   try {
     // Made here, so that it has the right mode from its first byte; SQLite fills an empty file.

@@ -1,12 +1,12 @@
 // What is wrong with a SQLite state on the disk, and getting out of a damaged one what can be read. Invariants: looking
 // changes nothing; a repair keeps the damaged file before it touches it, reads into a new file, checks that and only then
 // puts it in its place; and it runs only while no worker lives.
-import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { iso } from "../base/clock.ts";
 import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import { finding, type Finding } from "../base/finding.ts";
-import { copyFile, nodeFs } from "../base/fs.ts";
+import { copyFile, makeFolders, nodeFs } from "../base/fs.ts";
 import { Turn } from "../base/lock.ts";
 import { diagnosePlace, diagnoseWorkers, refuseWhileWorking } from "./place.ts";
 import { newSession, type Session, tableOf } from "./sqlite-commit.ts";
@@ -122,7 +122,7 @@ export async function repairSqlite(path: string, model: Model, options: OpenOpti
 }
 
 function keep(path: string, folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolders(folder, 0o700);
   // No connection of this process is on the file, so reading it drops nobody's locks.
   for (const suffix of ["", "-wal", "-journal"]) if (existsSync(path + suffix)) copyFile(nodeFs, path + suffix, join(folder, basename(path) + suffix));
   nodeFs.fsyncDir(folder);

@@ -3,10 +3,10 @@
 //
 // There is no flag for a clean stop: the last connection to close removes the write-ahead log, so a log that is there
 // although the machine was restarted since the last writer is exactly an unclean stop that can have hurt the file.
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statfsSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { PawlError } from "../base/errors.ts";
-import { nodeFs } from "../base/fs.ts";
+import { makeFolders, nodeFs } from "../base/fs.ts";
 import { sha256, type Json } from "../base/json.ts";
 import { formatOf } from "./migrations.ts";
 import * as sql from "./sql.ts";
@@ -38,7 +38,7 @@ export function createEmpty(path: string): void {
   const folder = dirname(path);
   // Left by a state that was removed: with them beside it, an empty file would be taken for what is left of that one.
   if (!existsSync(path)) for (const suffix of ["-turn", "-gate"]) rmSync(path + suffix, { force: true });
-  const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const made = makeFolders(folder, 0o700);
   try {
     // Exclusive: an existing file must not be opened past SQLite, since closing it would drop this process's locks on it.
     closeSync(openSync(path, "wx", 0o600));

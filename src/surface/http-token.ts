@@ -1,11 +1,10 @@
 // The token without which no local server of Pawl answers: random, kept in a file that only its owner can read, the same at
 // every start. Invariant: a token that others could have read or put there is never used.
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { PawlError } from "../base/errors.ts";
-import { nodeFs, readWhole } from "../base/fs.ts";
+import { makeFolders, nodeFs, readWhole } from "../base/fs.ts";
 
 const TOKEN = /^[0-9a-f]{64}$/;
 
@@ -18,7 +17,7 @@ export function tokenPath(location: string, env: NodeJS.ProcessEnv): string {
 
 /** The token in the file at `path`, made when there is none. Throws `usage` when it is not the caller's alone. */
 export function tokenAt(path: string): string {
-  if (!existsSync(dirname(path))) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolders(dirname(path), 0o700);
   const stat = nodeFs.lstat(path);
   if (stat === null) return makeToken(path);
   if (!stat.isFile()) throw unsafe(path, "it is not a regular file");

@@ -48,7 +48,7 @@ async function readTools(path: string): Promise<Partial<AgentOptions>> {
   try {
     module = (await import(pathToFileURL(file).href)) as ToolsModule;
   } catch (error) {
-    throw new PawlError("usage", `The tools in ${file} cannot be loaded: ${messageOf(error)}.`, { next: "Mend the module, or name another.", cause: error });
+    throw new PawlError("usage", `The tools in ${file} cannot be loaded: ${messageOf(error)}.`, { next: /outside a module|Unexpected token 'export'/.test(messageOf(error)) ? `It must be an ES module: name it .mts or .mjs, or put "type": "module" into package.json.` : "Mend the module, or name another.", cause: error });
   }
   const made = module.default;
   if (typeof made !== "object" || made === null) throw new PawlError("usage", `${file} has no default export with tools.`, { next: "export default { tools: { … }, instructions: \"…\" }" });

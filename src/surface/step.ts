@@ -61,7 +61,7 @@ export async function ownedTask(state: State, env: NodeJS.ProcessEnv, given: str
   const text = given ?? env["PAWL_TOKEN"];
   if (text === undefined || text === "") {
     const missing = env["PAWL_TASK_ID"] ? "PAWL_TOKEN is" : "PAWL_TASK_ID and PAWL_TOKEN are";
-    throw new PawlError("usage", `pawl step works inside a task, under its claim, and ${missing} not set.`, { next: "Run the script by pawl run --exec, or pass --token from pawl claim --json." });
+    throw new PawlError("usage", `pawl step and pawl wait work inside a task, under its claim, and ${missing} not set.`, { next: "Run the script by pawl run --exec, or pass --token from pawl claim --json." });
   }
   const token = parseToken(text);
   const task = await state.tasks.get(token.id);

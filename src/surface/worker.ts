@@ -34,6 +34,9 @@ async function work(shell: Shell, module: string | undefined, args: readonly str
   if (raw.log !== undefined && raw.log !== "text" && raw.log !== "json") throw new PawlError("usage", `--log takes text or json, not "${raw.log}".`);
   const health = raw.health === undefined ? null : await import("./worker-health.ts");
   const address = health?.readAddress(raw.health!) ?? null;
+  if (module !== undefined && (raw.exec ?? raw.with ?? raw.model) !== undefined) {
+    throw new PawlError("usage", `A worker takes a module or an executor, not both: ${module} says itself what does a task.`, { next: "Leave out the module, or --exec, --with and --model." });
+  }
   const handlers = await handlersFor(shell, module, flags, namesOf(raw.queue));
   const state = await shell.open({ create: true });
   const log = raw.log === "json" ? jsonLog(io, () => state.clock.now()) : textLog(io);
@@ -93,12 +96,14 @@ async function load(path: string): Promise<unknown> {
 function startAll(state: State, handlers: ReadonlyMap<string, Handler>, { limits }: RunFlags, label: string | undefined, log: WorkerLog, watched: Watched[]): void {
   const breaker = readBreaker(limits.breaker);
   for (const [queue, handler] of handlers) {
+    // Workers that share a process are told apart by their queues.
+    const name = handlers.size > 1 ? [label, queue].filter((word) => word !== undefined).join(" ") : label;
     const concurrency = handler.concurrency ?? limits.concurrency ?? 1;
     const backoff = handler.backoff ?? (limits.backoff === undefined ? undefined : readBackoff(limits.backoff));
     const limit = handler.breaker ?? breaker ?? undefined;
     const worker = state.startWorker({
       executor: handler.executor, verifier: handler.verifier, concurrency, queues: [queue],
-      ...(backoff === undefined ? {} : { backoff }), ...(limit === undefined ? {} : { breaker: limit }), ...(label === undefined ? {} : { label }),
+      ...(backoff === undefined ? {} : { backoff }), ...(limit === undefined ? {} : { breaker: limit }), ...(name === undefined ? {} : { label: name }),
       notice: (line) => log.notice(queue, worker.id, line),
       onStart: (task) => {
         one.lastClaimAt = state.clock.now();

@@ -1,10 +1,11 @@
 // How workers of one host know of each other: each holds a kernel lock on a file of its own for its life. Dead means: same
 // boot, the file is the one recorded, and its lock can be taken. A missing or replaced file, another boot or another host
 // proves nothing: then only the lease counts. The worker's id is random per start; a name given by the user is a label.
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { iso } from "../base/clock.ts";
+import { makeFolders } from "../base/fs.ts";
 import { bootId, endGroup, hostName, processStart } from "../base/host.ts";
 import type { Random } from "../base/id.ts";
 import { openLock, probeLock, type Lock } from "../base/lock.ts";
@@ -32,7 +33,7 @@ export function appear(folder: string | null, label: string | undefined, clock: 
   let lock: Lock | null = null;
   const path = folder === null ? null : join(folder, `${id}.lock`);
   if (path !== null) {
-    mkdirSync(folder!, { recursive: true, mode: 0o700 });
+    makeFolders(folder!, 0o700);
     lock = openLock(path);
     lock.tryLock();
   }

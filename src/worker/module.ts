@@ -39,7 +39,7 @@ export function handlersOf(exported: unknown, queues: readonly string[] | null, 
     return new Map((queues ?? ["default"]).map((queue) => [queue, handler]));
   }
   const named = exported["queues"];
-  if (!isObject(named) || Object.keys(named).length === 0) throw refuse(where, `its "queues" must be an object with a handler for each queue, not ${shown(named)}`);
+  if (!isObject(named) || Object.keys(named).length === 0) throw refuse(where, `its "queues" must be an object with a handler for each queue, not ${isObject(named) ? "an empty one" : shown(named)}`);
   const missing = queues?.filter((queue) => !Object.hasOwn(named, queue)) ?? [];
   if (missing.length > 0) throw refuse(where, `it has no handler for the queue ${missing.map((queue) => `"${queue}"`).join(", ")}`, `It handles: ${Object.keys(named).join(", ")}.`);
   return new Map((queues ?? Object.keys(named)).map((queue) => [queue, handlerOf(named[queue], where, `queues.${queue}`)]));

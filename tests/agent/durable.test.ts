@@ -65,8 +65,10 @@ test("a stream comes live in pieces, and the same text comes back whole from the
       if (attempt === 1) throw new Error("again");
     },
   });
-  await state.tasks.add({ description: "stream" });
+  const { id } = await state.tasks.add({ description: "stream" });
   await worker.idle();
+  // Between its attempts the task is delayed, and the worker idle.
+  await eventually(async () => (await state.tasks.get(id)).status === "completed", "the second attempt ends");
   assert.equal(server.asked.length, 1);
   assert.ok(seen[0]!.length > 2);
   assert.deepEqual(seen.map((pieces) => pieces.join("")), Array(2).fill("a text that comes in several pieces"));

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, chmodSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -174,6 +174,10 @@ test("a full disk: storage, nothing is lost, and with room it goes on", async (t
     const list = (await pawl(["list"])).stdout;
     assert.ok(/first/.test(list) && /third/.test(list) && !/second/.test(list), list);
   }
+});
+
+test("a folder that cannot be made is said, and nothing hangs", { skip: existsSync("/proc/self") ? false : "there is no /proc here" }, async (t) => {
+  await refused(desk(t), ["--state", "/proc/nope/s.json", "add", "x"], "storage", /\/proc\/nope cannot be made/);
 });
 
 test("a read-only disk: reading works, writing is refused with storage", async (t) => {

@@ -53,6 +53,7 @@ test("a task's way over HTTP, seen by the command line and the other way round",
   assert.equal(statSync(`${at.state}.pawl/token`).mode & 0o777, 0o600);
   const added = await post(served, "task_add", { description: "second", depends_on: [1], max_attempts: 2 });
   assert.deepEqual([added.status, added.kind, added.data.id, added.data.max_attempts], [200, "task", 2, 2]);
+  assert.match((await post(served, "task_add", { descriptoin: "typo" })).data.next, /depends_on.*max_attempts.*timeout_ms/, "names as JSON has them");
   const claim = (await post(served, "task_claim", { caller: "web" })).data;
   assert.equal((await at.pawl(["complete", "1", "--result", "mine"])).code, 4, "the command line does not own it");
   assert.equal((await post(served, "task_complete", { id: 1, result: { ok: true }, token: claim.token })).data.status, "completed");

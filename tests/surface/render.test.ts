@@ -75,6 +75,8 @@ test("history, and where its chain is broken", () => desk(async (state, shown) =
 test("why: the summary first, what was tried, the next command last", () => desk(async (_, shown) => {
   await shown("task_add", { description: "a" });
   await shown("task_add", { description: "b", "depends-on": [1] });
+  await shown("task_add", { description: "c", queue: "mail" });
+  assert.match(await shown("why", { id: "3" }), /Next: pawl worker --exec … --queue mail\n$/, "a run without a list would not take it");
   await shown("task_fail", { id: "1", reason: "no pen" });
   assert.equal(await shown("why", { id: "1" }), "✗ task 1: a\nIt failed: no pen.\nSince: 2026-01-01T00:00:00.000Z\nAttempts: 0 of 3\n  2026-01-01T00:00:00.000Z failed: no pen\nNext: pawl retry 1\n");
   assert.match(await shown("why", { id: "2" }), /blocked by task 1 \(failed\)[\s\S]*Next: pawl retry 1\n$/);

@@ -283,7 +283,7 @@ const SECRETS: readonly string[] = [
 ];
 const IN_TEXT: readonly [text: string, secret: string][] = [
   ["postgres://ann:hunter2secret@db.example/pawl", "hunter2secret"], ["https://user:p%40ss@example.com/x", "p%40ss"], ["Authorization: Bearer abcdefghijklmnop0123", "abcdefghijklmnop0123"], ["PGPASSWORD=hunter2 psql", "hunter2"],
-  ["export OPENAI_API_KEY='abc def'", "abc def"], ["AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI"], ["curl --password hunter2 x", "hunter2"], ["https://x.example/?api_key=zzz123&b=1", "zzz123"], ["GITHUB_TOKEN=abc123", "abc123"],
+  ["export OPENAI_API_KEY='abc def'", "abc def"], ["AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI"], ["curl --password hunter2 x", "hunter2"], ["cannot connect: host=db user=ann password=hunter2", "hunter2"], ["https://x.example/?api_key=zzz123&b=1", "zzz123"], ["GITHUB_TOKEN=abc123", "abc123"],
 ];
 const NAMED = ["password", "PASSWORD", "db_password", "api_key", "apiKey", "api-key", "client_secret", "access_token", "refresh_token", "authorization", "Cookie", "set-cookie", "private_key", "secret", "credentials"];
 

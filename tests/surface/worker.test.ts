@@ -50,6 +50,7 @@ test("a module's queues are worked with its handlers; log lines say what happens
   const worker = at.start(["worker", "w.ts", "--log", "json", "--health", "0"]);
   t.after(() => worker.child.kill("SIGKILL"));
   await worker.until(/"listening"/);
+  await eventually(async () => /^ {2}hold \(pid/m.test((await at.pawl(["status"])).stdout), "the status to name the queue's worker");
   const where = linesOf(worker).find((line) => line.event === "listening")!.health!;
   assert.match(where, /^http:\/\/127\.0\.0\.1:\d+\/$/, "loopback unless told otherwise");
   await eventually(() => linesOf(worker).filter((line) => line.event === "ended").length === 3, "the queue mail to be done");
@@ -120,6 +121,7 @@ const BAD: readonly (readonly [string | null, readonly string[], RegExp])[] = [
   ["export default () => 1;", ["--queue", " , "], /needs the name of a queue/],
   ["export default () => 1;", ["--log", "xml"], /--log takes text or json/],
   ["export default () => 1;", ["--health", "x:y"], /--health takes a port/],
+  ["export default () => 1;", ["--exec", "true"], /a module or an executor, not both/],
   ["export default (", [], /cannot be loaded/],
 ];
 

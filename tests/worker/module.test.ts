@@ -30,7 +30,7 @@ const BAD: readonly (readonly [unknown, RegExp])[] = [
   [{ execute, concurrency: 0 }, /concurrency must be a whole number of at least 1, not number 0/],
   [{ execute, concurrency: 1.5 }, /concurrency/],
   [{ execute, mail: execute }, /a field "mail", which means nothing/],
-  [{ queues: {} }, /a handler for each queue/],
+  [{ queues: {} }, /a handler for each queue, not an empty one/],
   [{ queues: [execute] }, /a handler for each queue, not a list/],
   [{ queues: { mail: {} } }, /queues\.mail\.execute must be a function/],
   [{ queues: { mail: { exec: execute } } }, /queues\.mail has a field "exec"/],
