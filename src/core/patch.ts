@@ -59,7 +59,7 @@ export const PATCH_KIND: Kind = {
   name: "patch",
   fields: { task_id: "integer", revision: "integer", at: "text", author: "text", reason: "text", step_key: "text", op_id: "text", delta: "json", hash: "text" },
   key: ["task_id", "revision"],
-  indexes: { once: { fields: ["task_id", "op_id"], unique: true, notNull: ["task_id", "op_id"] } },
+  indexes: { once: { fields: ["task_id", "op_id"], unique: true, notNull: ["op_id"] } },
 };
 
 const name = (description: string): Shape => ({ type: "string", minLength: 1, maxLength: LIMITS.nameChars - 32, description });
