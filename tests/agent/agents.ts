@@ -30,8 +30,14 @@ export async function atWork(t: TestContext, script: Script, { store = MEMORY, w
   let worker: ReturnType<State["work"]> | null = null;
   const goOn: AtWork["goOn"] = async (id, options) => {
     worker ??= state.work({ execute, backoff: { baseMs: 1, jitter: false }, leaseMs: 5_000, ...work, ...options });
-    await worker.idle();
-    return state.tasks.get(id);
+    for (;;) {
+      await worker.idle();
+      const task = await state.tasks.get(id);
+      // Between two attempts a task is delayed for a moment, and the worker idle. One that is parked waits for longer.
+      const soon = task.ready || (task.run_at !== null && Date.parse(task.run_at) < Date.now() + 1_000);
+      if (task.status !== "pending" || !soon) return task;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
   };
   return { state, server, goOn, run: async (task = {}) => goOn((await state.tasks.add({ description: "do it", ...task })).id) };
 }
