@@ -107,6 +107,9 @@ export function sortedText(value: Json): string {
   return `{${Object.keys(record).sort().map((key) => `${JSON.stringify(key)}:${sortedText(record[key] as Json)}`).join(",")}}`;
 }
 
+/** Whether two values are the same, whatever the order of their keys. */
+export const sameJson = (a: Json, b: Json): boolean => a === b || sortedText(a) === sortedText(b);
+
 /** SHA-256 of `text` as hex, cut to `length` characters. */
 export function sha256(text: string, length = 64): string {
   return hash("sha256", text, "hex").slice(0, length);

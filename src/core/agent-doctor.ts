@@ -1,7 +1,7 @@
 // What is wrong with the agents of a state: patches that were altered or are missing, and a state that is not what its
 // patches make. Invariant: looking writes nothing.
 import { finding, type Finding } from "../base/finding.ts";
-import { fingerprint, sortedText, type Json } from "../base/json.ts";
+import { fingerprint, sameJson, type Json } from "../base/json.ts";
 import type { Rec, Store } from "../store/store.ts";
 import type { Agent, Entry } from "./agent.ts";
 import { RESOURCES, type Budget } from "./budget.ts";
@@ -45,7 +45,7 @@ function apply(agent: Agent, patch: PatchRecord, last: number, fold: Map<number,
 function sameEntry(entry: Entry, folded: Entry | undefined, revision: number): boolean {
   if (!folded) return false;
   const until = entry.until !== null && entry.until > revision ? null : entry.until;
-  return until === folded.until && entry.since === folded.since && entry.part === folded.part && entry.key === folded.key && entry.source === folded.source && sortedText(entry.value) === sortedText(folded.value);
+  return until === folded.until && entry.since === folded.since && entry.part === folded.part && entry.key === folded.key && entry.source === folded.source && sameJson(entry.value, folded.value);
 }
 
 /** A budget whose parts are more than the whole. */

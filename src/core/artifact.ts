@@ -143,7 +143,7 @@ export const chunkPut = (chunk: Chunk): Put => ({ kind: "chunk", record: chunk a
 /** Says that an artifact is referred to now. A conflict (on the put, with no record) when it was collected meanwhile. */
 export const usePut = (id: string, now: number): Put => ({ kind: "artifact", key: id, set: { used_at: iso(now) } });
 
-/** The change with these writes of artifacts before its own. Puts that others number (`$new`) must not be in it. */
+/** The change with these writes of artifacts behind its own, whose numbers (`$new`) stay what they are. */
 export const withPuts = (change: Change, puts: readonly Put[]): Change => ({ ...change, puts: [...change.puts, ...puts] });
 
 /** A step's output as an artifact when it is too large for its record, else null. */

@@ -1,20 +1,11 @@
 // A backup of a state whose files cannot be copied: what is read at one moment goes into a new state, in a file that opens by
 // itself. Invariants: nothing that exists is overwritten; what is not proven equal is no state; the source is only read.
-import { iso, type Clock } from "../base/clock.ts";
+import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import type { Random } from "../base/id.ts";
-import type { Json } from "../base/json.ts";
-import { clearTarget, fill, type IsGone, type SealAt, type Site } from "./copy.ts";
+import { clearTarget, fill, type CopyOptions, type Site } from "./copy.ts";
 import { KINDS } from "./kinds.ts";
 
-export type BackupOptions = {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly notice: (line: string) => void;
-  readonly me: Json;
-  readonly isGone: IsGone;
-  readonly sealAt: SealAt;
-};
+export type BackupOptions = Pick<CopyOptions, "clock" | "random" | "notice" | "me" | "isGone" | "sealAt">;
 
 /** Copies the state at `from` as it is at one moment to `to`. `from.open` for reading must give one moment. Throws `not_found`, `conflict`, `storage`. */
 export async function backupState(from: Site, to: Site, options: BackupOptions): Promise<void> {

@@ -6,16 +6,13 @@ import type { Change, Conflict, Fields, Guard, Result } from "../store/store.ts"
 import {
   admit, breakerIds, changeLimits, checkBreakerId, checkLimits, isStuck, newBreaker, openBreaker, openOver, resetBreaker, standing, tally, type Breaker, type BreakerLimits, type Part, type Usage,
 } from "./breaker.ts";
-import type { Committer } from "./committer.ts";
+import { TRIES, type Committer } from "./committer.ts";
 import type { Task } from "./records.ts";
 import { withExtra } from "./step.ts";
 import type { Outcome } from "./task.ts";
 
 /** A queue, or a batch of it. */
 type Lane = { readonly queue: string; readonly batch_id: string | null };
-
-/** How often a change of a breaker is decided again because its counts moved meanwhile. */
-const TRIES = 100;
 
 /* ---------- claims ---------- */
 

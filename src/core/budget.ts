@@ -52,8 +52,6 @@ export type Reservation = {
   readonly at: string;
 };
 
-
-
 /** What a call really used. `input_tokens` and `output_tokens` are parts of `llm_tokens`; `unpriced` when its price is unknown. */
 export type Usage = Amounts & { readonly input_tokens?: number; readonly output_tokens?: number; readonly unpriced?: boolean };
 

@@ -3,7 +3,7 @@
 // been in flight together, a name cannot come twice without a key, because a replay could swap their results.
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
-import type { Committer } from "./committer.ts";
+import { TRIES, type Committer } from "./committer.ts";
 import type { Task } from "./records.ts";
 import { fenceGuard } from "./step.ts";
 import { isHolder } from "./token.ts";
@@ -15,7 +15,7 @@ const ALL = "*";
 
 /** The ordinal of this call among those of its name. `leaveCall` must follow when the step has ended. */
 export async function enterCall(committer: Committer, task: Task, name: string): Promise<number> {
-  for (let i = 0; i < 100; i++) {
+  for (let i = 0; i < TRIES; i++) {
     const [all, own] = (await committer.store.get("call", [[task.id, task.fence, ALL], [task.id, task.fence, name]])) as unknown as (Call | null)[];
     const overlapped = all?.overlapped === true || (all?.started ?? 0) > (all?.ended ?? 0);
     const seen = own?.started ?? 0;

@@ -116,6 +116,21 @@ function currentTask(conflict: Conflict, task: Task, options: { fence?: number; 
   return now;
 }
 
+/** Resolves when the state may have changed, after `withinMs` at the latest (a hint is no promise), or when `signal` aborts. */
+export function nextHint({ store }: Committer, withinMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const over = () => {
+      unwatch();
+      cancel();
+      signal?.removeEventListener("abort", over);
+      resolve();
+    };
+    const unwatch = store.watch(over);
+    const cancel = store.clock.timer(withinMs, over);
+    signal?.addEventListener("abort", over, { once: true });
+  });
+}
+
 /** Every record a query matches, page by page. */
 export async function listAll(committer: Committer, kind: string, query: Query): Promise<Rec[]> {
   let page = await committer.store.list(kind, query);

@@ -4,9 +4,9 @@
 // they asked themselves.
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import { canonical, sortedText, type Json } from "../base/json.ts";
+import { canonical, sameJson, sortedText, type Json } from "../base/json.ts";
 import type { Change, Fields, Put } from "../store/store.ts";
-import { Committer } from "./committer.ts";
+import { TRIES, type Committer } from "./committer.ts";
 import { addToLimits, type Budget, type BudgetLimits, type Over } from "./budget.ts";
 import { followChange } from "./follow.ts";
 import { fenceGuard, withExtra, type Extra, type StepPlan } from "./step.ts";
@@ -88,7 +88,7 @@ export type Settlement = { readonly answer: "approve" | "deny" | string; readonl
 
 /** Settles decision `id`. `not_found`, `illegal_transition` when it is settled already, `usage` when the answer does not fit. */
 export async function settleDecision(committer: Committer, id: string, settlement: Settlement): Promise<Decision> {
-  for (let i = 0; i < 100; i++) {
+  for (let i = 0; i < TRIES; i++) {
     const decision = await getDecision(committer, id);
     requireOpen(decision, settlement);
     const task = decision.task_id === null ? null : (((await committer.store.get("task", [decision.task_id]))[0] ?? null) as Task | null);
@@ -154,7 +154,7 @@ function answered(decision: Decision, settlement: Settlement, now: number): Part
 function isEdited(decision: Decision, { answer, edit }: Settlement): boolean {
   if (edit === undefined) return false;
   if (decision.kind !== "action" || answer !== "approve") throw new PawlError("usage", `Decision ${decision.id} has no arguments to edit${decision.kind === "action" ? " when it is denied" : `: it is about ${decision.kind.replace("_", " ")}`}.`, { next: "Only an action that is approved takes edited arguments." });
-  return sortedText(canonical(edit, "edit")) !== sortedText((decision.details as { arguments: Json }).arguments);
+  return !sameJson(canonical(edit, "edit"), (decision.details as { arguments: Json }).arguments);
 }
 
 /** Decision, wait and task in one change: an answer can neither be lost nor wake a task twice. */

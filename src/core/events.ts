@@ -6,7 +6,7 @@ import { PawlError } from "../base/errors.ts";
 import { canonical } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Conflict, Query, Rec, Result } from "../store/store.ts";
-import { commitOrThrow, type Committer } from "./committer.ts";
+import { commitOrThrow, nextHint, TRIES, type Committer } from "./committer.ts";
 import { followChange } from "./follow.ts";
 import { checkEventName, emit, EVENT_STATUSES, expect, pass, settleKept, take, type Channel, type PawlEvent } from "./event.ts";
 import { TERMINAL, type Task, type Wait } from "./records.ts";
@@ -20,9 +20,6 @@ export type EventFilter = {
   /** Only those after this id. */
   readonly after?: number;
 };
-
-/** Tries before giving up: each time somebody else emitted or waited in between. */
-const TRIES = 100;
 
 /**
  * Emits an event: delivered to the oldest wait for its name, or kept for the next. With a `key` that an event of this name has,
@@ -141,26 +138,11 @@ export async function takeEvent(committer: Committer, name: string, options: Tak
     const left = end - clock.monotonic();
     if (event || left <= 0 || options.signal?.aborted) return event;
     // Looked for again when something changed, and now and then all the same: the hint is no promise.
-    await changed(committer, Math.min(left, POLL_MS), options.signal);
+    await nextHint(committer, Math.min(left, POLL_MS), options.signal);
   }
 }
 
 const POLL_MS = 1_000;
-
-function changed(committer: Committer, withinMs: number, signal: AbortSignal | undefined): Promise<void> {
-  const { store } = committer;
-  return new Promise((resolve) => {
-    const over = () => {
-      unwatch();
-      cancel();
-      signal?.removeEventListener("abort", over);
-      resolve();
-    };
-    const unwatch = store.watch(over);
-    const cancel = store.clock.timer(withinMs, over);
-    signal?.addEventListener("abort", over, { once: true });
-  });
-}
 
 async function takeKept(committer: Committer, name: string, options: { readonly actor: string }): Promise<PawlEvent | null> {
   for (let i = 0; i < TRIES; i++) {

@@ -8,7 +8,7 @@
 //                           └── forget ──▶ forgotten (with `erase` its content is gone)
 import { iso, parseIso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import { canonical, sortedText, type Json } from "../base/json.ts";
+import { canonical, sameJson, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { redact } from "../base/redact.ts";
 import type { Addition, Change, Fields, Guard, Kind, Put } from "../store/store.ts";
@@ -139,7 +139,7 @@ function checkConfidence(confidence: number): number {
 
 /** True for what looks like a key, a token or a password. It stops the accident, not the intent. */
 export function looksSecret(attribute_key: string, value: Json): boolean {
-  const changed = (json: Json) => sortedText(redact(json)) !== sortedText(json);
+  const changed = (json: Json) => !sameJson(redact(json), json);
   // A sentence under a telling name, such as where a password is kept, is none.
   return changed(value) || (typeof value === "string" && /^\S{8,}$/.test(value) && changed({ [attribute_key]: value }));
 }
@@ -171,12 +171,11 @@ export type Standing = { readonly slot: Slot | null; readonly current: readonly 
 export type Remembered = { readonly change: Change; /** Null: the store gives it. */ readonly id: string | null; readonly supersedes: readonly string[] };
 
 const isPerson = (source: string): boolean => source === "user" || source.startsWith("user:");
-const sameValue = (a: Json, b: Json): boolean => sortedText(a) === sortedText(b);
 
 /** Remembers a value: a new memory, or one that is known verified again; supersedes what it may. */
 export function remember(standing: Standing, fields: ReturnType<typeof checkMemory>, supersede: boolean, by: By): Remembered {
   const { current } = standing;
-  const same = current.find((memory) => sameValue(memory.value, fields.value));
+  const same = current.find((memory) => sameJson(memory.value, fields.value));
   const others = current.filter((memory) => memory !== same);
   const ended = others.filter(({ source }) => supersede || source === fields.source || isPerson(fields.source));
   const left = others.length - ended.length;

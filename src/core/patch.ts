@@ -7,7 +7,7 @@
 //   a fact whose source is `user` is superseded by another of the user only: else both hold, as above
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
-import { canonical, fingerprint, sha256, sortedText, type Json } from "../base/json.ts";
+import { canonical, fingerprint, sameJson, sha256, sortedText, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Fields, Kind, Put } from "../store/store.ts";
 import type { Agent, ArtifactNote, Entry, Part } from "./agent.ts";
@@ -186,7 +186,7 @@ class Work {
   /** Adds it in the place of what is there, unless that is the same. */
   replace(part: Part, key: string, value: Json, ended_as: NonNullable<Entry["ended_as"]>): void {
     const there = this.find(part, key);
-    if (there.some((entry) => same(entry.value, value))) return;
+    if (there.some((entry) => sameJson(entry.value, value))) return;
     for (const entry of there) this.end(entry, ended_as, null);
     this.add(part, key, value);
   }
@@ -196,10 +196,8 @@ class Work {
   }
 }
 
-const same = (a: Json, b: Json): boolean => sortedText(a) === sortedText(b);
-
 function retract(work: Work, { key, value, reason }: NonNullable<Patch["retract_facts"]>[number], path: string): void {
-  const found = work.find("fact", key).filter((entry) => value === undefined || same(entry.value, value));
+  const found = work.find("fact", key).filter((entry) => value === undefined || sameJson(entry.value, value));
   if (found.length === 0) throw new PawlError("usage", `${path}: nothing is known under "${key}"${value === undefined ? "" : " with this value"}.`, { next: "Retract what is known; nothing was changed.", details: { path } });
   for (const entry of found) work.end(entry, "retracted", reason ?? null);
 }
@@ -207,8 +205,8 @@ function retract(work: Work, { key, value, reason }: NonNullable<Patch["retract_
 function append(work: Work, { key, value, source, artifact_id, confidence, supersedes }: NewFact): void {
   const known = work.find("fact", key);
   // What people said is not overwritten by what a tool or a model found: both hold, and it is asked which.
-  if (supersedes) for (const entry of known) if ((entry.source !== "user" || source === "user") && !same(entry.value, value)) work.end(entry, "superseded", null);
-  if (known.some((entry) => same(entry.value, value) && entry.source === source)) return;
+  if (supersedes) for (const entry of known) if ((entry.source !== "user" || source === "user") && !sameJson(entry.value, value)) work.end(entry, "superseded", null);
+  if (known.some((entry) => sameJson(entry.value, value) && entry.source === source)) return;
   work.add("fact", key, value, { source, artifact_id: artifact_id ?? null, confidence: confidence ?? null });
 }
 

@@ -2,7 +2,7 @@
 // changes only by a transition of task.ts; a task is changed as far as it was edited and legal, or not at all; bookkeeping,
 // what a live worker owns and what changed since the edit began are refused with the reason, unless it is forced.
 import { PawlError } from "../base/errors.ts";
-import { sortedText, type Json } from "../base/json.ts";
+import { sameJson, type Json } from "../base/json.ts";
 import type { Change, Put, Query, Reads } from "../store/store.ts";
 import { refuseCircle } from "./dependency.ts";
 import { BOOKKEEPING, isDescription, readTime, statusNamed, type Row } from "./list-entry.ts";
@@ -58,7 +58,7 @@ export function every(reads: Reads, kind: string, query: Query): unknown[] {
 export function asOurs(entry: Row, base: Row | null): Row {
   const result: { [field: string]: Json } = { ...entry };
   const rename = (from: string, to: string) => {
-    const untouched = !Object.hasOwn(entry, to) || (base !== null && same(entry[to]!, base[to] ?? null));
+    const untouched = !Object.hasOwn(entry, to) || (base !== null && sameJson(entry[to]!, base[to] ?? null));
     if (!Object.hasOwn(entry, from) || (base !== null && Object.hasOwn(base, from)) || !untouched) return;
     result[to] = entry[from]!;
     delete result[from];
@@ -71,8 +71,6 @@ export function asOurs(entry: Row, base: Row | null): Row {
 
 const placeOf = (id: number, field: string): string => `task ${id}.${field}`;
 
-export const same = (a: Json, b: Json): boolean => a === b || sortedText(a) === sortedText(b);
-
 /** A field's value, whether it is shown or left out. */
 function valueOf(row: { readonly [field: string]: unknown }, field: string): Json {
   return (row[field] as Json | undefined) ?? UNLESS_DEFAULT[field] ?? (LISTS.has(field) ? [] : null);
@@ -84,7 +82,7 @@ type Edited = { readonly field: string; readonly from: Json; readonly to: Json }
 export function editedFields(merge: Merge, base: Row, entry: Row): Edited[] {
   return [...new Set([...Object.keys(base), ...Object.keys(entry)])].flatMap((field) => {
     const [from, to] = [valueOf(base, field), valueOf(entry, field)];
-    if (field === "id" || same(from, to)) return [];
+    if (field === "id" || sameJson(from, to)) return [];
     const leftOut = !Object.hasOwn(entry, field) && (merge.headless || isBookkeeping(field) || field === "description" || field === "status");
     return leftOut ? [] : [{ field, from, to }];
   });
@@ -96,7 +94,7 @@ export function mergeTask(merge: Merge, id: number, base: Row, entry: Row): Chan
   if (edited.length === 0) return null;
   const current = taskOf(merge, id);
   if (!current) throw refusal(`it was removed since`);
-  const open = edited.filter(({ field, to }) => !same(valueOf(current, field), to));
+  const open = edited.filter(({ field, to }) => !sameJson(valueOf(current, field), to));
   if (open.length === 0) return null;
   const changed = ({ field }: Edited) => !merge.force && !isBookkeeping(field) && !merge.said.said(placeOf(id, field), valueOf(current, field));
   for (const one of open.filter(changed)) {
@@ -108,7 +106,7 @@ export function mergeTask(merge: Merge, id: number, base: Row, entry: Row): Chan
 
 function requireUnchanged(current: Task, field: string, from: Json): void {
   const now = valueOf(current, field);
-  if (!same(now, from)) throw refusal(`its ${field} changed since, from ${shown(from)} to ${shown(now)}`);
+  if (!sameJson(now, from)) throw refusal(`its ${field} changed since, from ${shown(from)} to ${shown(now)}`);
 }
 
 /** A status that came back to what it was is not what the edit was about: saved again from the same buffer, it would act twice. */
@@ -133,7 +131,7 @@ function changeOf(merge: Merge, current: Task, edited: readonly Edited[], entry:
   add(fieldsOutcome(merge, task, wish, status));
   if (status !== null && status !== task.status) add(statusOutcome(merge, task, status, wish, entry));
   for (const { field, to } of edited) {
-    const settled = same(valueOf(task, field), to) || (field === "error" && status === "failed");
+    const settled = sameJson(valueOf(task, field), to) || (field === "error" && status === "failed");
     if (!isBookkeeping(field) || settled) continue;
     const why = `${field} is bookkeeping and cannot be edited`;
     if (!merge.force) throw refusal(why);

@@ -7,7 +7,7 @@
 //   decisions   are settled by `pawl approve`, `deny` and `answer` only, so that who and why are known
 import { iso } from "../base/clock.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
-import type { Json } from "../base/json.ts";
+import { sameJson, type Json } from "../base/json.ts";
 import type { Change, Fields, HandEdit, Put, Reads, Reconciled } from "../store/store.ts";
 import { taskFields } from "./batches.ts";
 import type { Edit, EditStatus, Forced, Refusal } from "./edit.ts";
@@ -16,7 +16,7 @@ import { BOOKKEEPING, draftOf, isDescription, isKnown, type Row } from "./list-e
 import { birth, markDependencies, newTask } from "./new-task.ts";
 import { TERMINAL, type Task } from "./records.ts";
 import { type Said, saidOf } from "./reconcile-said.ts";
-import { asOurs, cancelRemoved, dependenciesNamed, EDITOR, editedFields, every, existing, type Merge, mergeTask, noteMarks, refusal, requireFreeKey, same, shouldBeReady, taskOf } from "./reconcile-task.ts";
+import { asOurs, cancelRemoved, dependenciesNamed, EDITOR, editedFields, every, existing, type Merge, mergeTask, noteMarks, refusal, requireFreeKey, shouldBeReady, taskOf } from "./reconcile-task.ts";
 import { move } from "./task.ts";
 
 /** How far above the highest id an added entry may choose its own: an id is never taken back, so one slip would leave a gap for good. */
@@ -69,11 +69,11 @@ function mergeDocument(found: Found, edit: HandEdit, base: Json, setting: Settin
       found.refusals.push({ at: place, task, reason: lowered(messageOf(error)) });
     }
   };
-  for (const key of Object.keys(edited)) if (key !== "pawl" && !LISTS.includes(key) && !same(edited[key]!, base[key] ?? null)) refuse(key, null, "the file has no place for it; a task may have fields of its own", edited[key]!);
+  for (const key of Object.keys(edited)) if (key !== "pawl" && !LISTS.includes(key) && !sameJson(edited[key]!, base[key] ?? null)) refuse(key, null, "the file has no place for it; a task may have fields of its own", edited[key]!);
   if (Array.isArray(edited["tasks"])) mergeTasks(found, at, refuse, { base, edited, headless, left }, setting);
   else refuse("tasks", null, edited["tasks"] === undefined ? "the list of tasks is missing" : "it must be a list");
   mergeBatches(at, refuse, rowsOf(base["batches"]), edited, setting);
-  if (!same(base["decisions"] ?? [], edited["decisions"] ?? []) && !(headless && edited["decisions"] === undefined)) {
+  if (!sameJson(base["decisions"] ?? [], edited["decisions"] ?? []) && !(headless && edited["decisions"] === undefined)) {
     refuse("decisions", null, "decisions are settled by: pawl approve, pawl deny, pawl answer", edited["decisions"] ?? null);
   }
 }
@@ -245,13 +245,13 @@ function mergeBatches(at: At, refuse: Refuse, bases: readonly Row[], edited: Row
   for (const [i, entry] of entries.entries()) {
     const base = bases.find((row) => row["id"] === entry["id"]);
     if (!base) refuse(`batches[${i}]`, null, "a batch is made by: pawl run FILE, pawl import FILE", entry);
-    else if (!same(base, entry)) at(`batches[${i}]`, null, () => (said.again(`batch ${String(entry["id"])}`, entry) && only === null ? null : mergeBatch(reads, base, entry, now, only !== null)));
+    else if (!sameJson(base, entry)) at(`batches[${i}]`, null, () => (said.again(`batch ${String(entry["id"])}`, entry) && only === null ? null : mergeBatch(reads, base, entry, now, only !== null)));
   }
   for (const base of bases) if (!entries.some((entry) => entry["id"] === base["id"])) refuse(`batch ${String(base["id"])}`, null, "a batch cannot be taken out; cancel its tasks");
 }
 
 function mergeBatch(reads: Reads, base: Row, entry: Row, now: number, force: boolean): Change | null {
-  const fields = [...new Set([...Object.keys(base), ...Object.keys(entry)])].filter((field) => !same(base[field] ?? null, entry[field] ?? null));
+  const fields = [...new Set([...Object.keys(base), ...Object.keys(entry)])].filter((field) => !sameJson(base[field] ?? null, entry[field] ?? null));
   if (fields.length === 0) return null;
   const id = base["id"] as string;
   const current = reads.get("batch", id);
@@ -262,7 +262,7 @@ function mergeBatch(reads: Reads, base: Row, entry: Row, now: number, force: boo
     if (!BATCH_FIELDS.has(field)) throw refusal(`${field} cannot be edited; what can: ${[...BATCH_FIELDS].join(", ")}`);
     if (value !== null && !isRow(value)) throw refusal(`${field} must be an object`);
     if (value !== null && field !== "limits" && typeof value["kind"] !== "string") throw refusal(`${field} needs a "kind", as in {"kind": "command", "command": "…"}`);
-    if (!force && !same(current[field] ?? null, base[field] ?? null)) throw refusal(`its ${field} changed since`);
+    if (!force && !sameJson(current[field] ?? null, base[field] ?? null)) throw refusal(`its ${field} changed since`);
     set[field] = value;
   }
   return { guards: [{ kind: "batch", key: id, is: {} }], puts: [{ kind: "batch", key: id, set: { ...set, updated_at: iso(now) } as Fields }] };

@@ -1,17 +1,14 @@
 // Models for `pawl run`: agents and judges from what their flags or a batch say. Invariant: nothing of the agent's room is loaded
 // unless a model works or judges.
-import { isAbsolute, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
-import { messageOf, PawlError } from "../base/errors.ts";
+import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { fillPlaceholders } from "../core/words.ts";
 import type { AgentOptions } from "../agent/agent.ts";
 import type { Executor, Verifier } from "../worker/executor.ts";
 import type { Kitchen, ModelRecipe } from "../worker/recipes.ts";
+import { loadDefault } from "./user-module.ts";
 
-/** Tools, or everything an agent may be told besides its model. */
-type ToolsModule = { readonly default?: unknown };
-
+/** What an agent may be told besides its model: a default export with other names is a set of tools. */
 const NAMES = ["tools", "instructions", "prompt", "budget", "prices", "policy", "rule", "constraints", "observe", "output", "onEvent", "contextTokens", "batchContext", "maxPromptTokens", "maxOutputTokens", "temperature", "providerOptions", "timeoutMs", "retry"];
 
 export const MODELS: NonNullable<Kitchen["models"]> = {
@@ -43,16 +40,9 @@ async function makeAgent({ model, prompt, tools }: ModelRecipe): Promise<Executo
 }
 
 async function readTools(path: string): Promise<Partial<AgentOptions>> {
-  const file = isAbsolute(path) ? path : resolve(path);
-  let module: ToolsModule;
-  try {
-    module = (await import(pathToFileURL(file).href)) as ToolsModule;
-  } catch (error) {
-    throw new PawlError("usage", `The tools in ${file} cannot be loaded: ${messageOf(error)}.`, { next: /outside a module|Unexpected token 'export'/.test(messageOf(error)) ? `It must be an ES module: name it .mts or .mjs, or put "type": "module" into package.json.` : "Mend the module, or name another.", cause: error });
-  }
-  const made = module.default;
-  if (typeof made !== "object" || made === null) throw new PawlError("usage", `${file} has no default export with tools.`, { next: "export default { tools: { … }, instructions: \"…\" }" });
-  // Options have known names; anything else is a set of tools.
+  const example = "export default { tools: { … }, instructions: \"…\" }";
+  const made = await loadDefault(path, process.cwd(), "tools module", example);
+  if (typeof made !== "object" || made === null) throw new PawlError("usage", `The default export of ${path} holds no tools.`, { next: example });
   const named = Object.keys(made);
   const isOptions = "tools" in made && named.every((name) => NAMES.includes(name));
   return isOptions ? (made as Partial<AgentOptions>) : { tools: made as NonNullable<AgentOptions["tools"]> };

@@ -1,13 +1,12 @@
 // Agents as text: what one knows and plans, how that changed, what it has said and spent.
 import { formatDuration } from "../base/duration.ts";
-import type { Json } from "../base/json.ts";
 import { factOf, type Agent, type AgentDiff, type AgentState, type AgentView, type Entry, type Fact } from "../core/agent.ts";
 import { RESOURCES, type Resource, type Spend, type Spent } from "../core/budget.ts";
 import type { BudgetView } from "../core/budgets.ts";
 import type { Message } from "../core/message.ts";
 import type { PatchRecord } from "../core/patch.ts";
 import { escapeText, oneLine } from "./escape.ts";
-import type { Page } from "./page.ts";
+import { textOf, type Page } from "./page.ts";
 import { table } from "./table.ts";
 
 export function agentList(agents: readonly Agent[], page: Page): string {
@@ -45,7 +44,6 @@ function factLine({ key, value, source, confidence, artifact_id }: Fact): string
   return oneLine(`${key}: ${textOf(value)} (${source}${sure}${from})`, 500);
 }
 
-const textOf = (value: Json): string => (typeof value === "string" ? value : JSON.stringify(value));
 
 /* ---------- patches ---------- */
 

@@ -1,18 +1,16 @@
 // Artifacts and memories as text for people. How sure a memory is stands as it is now, not as it was when it was stored.
 import { createColors } from "picocolors";
-import type { Json } from "../base/json.ts";
 import type { Artifact } from "../core/artifact.ts";
 import type { Collected } from "../core/artifacts.ts";
 import type { FoundMemory, MemoryConflict, Stored } from "../core/memories.ts";
 import type { Memory, Recalled, Relation } from "../core/memory.ts";
 import { escapeText, oneLine as cutLine } from "./escape.ts";
-import type { Page } from "./page.ts";
+import { textOf, type Page } from "./page.ts";
 import { table } from "./table.ts";
 
 const dim = ({ io }: Page) => createColors(io.color).dim;
 const percent = (confidence: number): string => `${Math.round(confidence * 100)} %`;
 const oneLine = (text: string): string => cutLine(text, Infinity);
-const textOf = (value: Json): string => (typeof value === "string" ? value : JSON.stringify(value));
 
 /** Bytes as people say them. */
 export function sizeOf(bytes: number): string {

@@ -1,7 +1,5 @@
 // `pawl worker`: a process that works queues until it is stopped, with a command or with the functions of a module. Each queue
 // has a worker of its own. Invariant: everything that can be wrong with flags or module is said before anything is claimed.
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import type { Command } from "commander";
 import { messageOf, PawlError } from "../base/errors.ts";
 import type { State } from "../state.ts";
@@ -12,6 +10,7 @@ import { addExecutorFlags, readBackoff, readBreaker, readHook, readRunFlags, wit
 import type { Shell } from "./shell.ts";
 import { exitCodeOf, onSignals } from "./signals.ts";
 import { jsonLog, textLog, type WorkerLog } from "./worker-log.ts";
+import { loadDefault } from "./user-module.ts";
 import type { Watched } from "./worker-health.ts";
 
 type RawFlags = RawRunFlags & { readonly label?: string; readonly health?: string; readonly log?: string };
@@ -74,23 +73,12 @@ async function handlersFor(shell: Shell, module: string | undefined, flags: RunF
   const kitchen = { cwd: shell.io.cwd, state: shell.url(), ...(shell.ask ? { ask: shell.ask } : {}) };
   const given = flags.verifier ? verifierOf(flags.verifier, kitchen) : null;
   if (module !== undefined) {
-    const handlers = handlersOf(await load(resolve(shell.io.cwd, module)), queues, module);
+    const handlers = handlersOf(await loadDefault(module, shell.io.cwd, "module", "export default async (task, { step, signal }) => { … }"), queues, module);
     return new Map([...handlers].map(([queue, handler]) => [queue, { ...handler, verifier: handler.verifier ?? given }]));
   }
   if (!flags.executor) throw new PawlError("usage", "A worker needs a module or an executor.", { next: "pawl worker ./work.ts, or: pawl worker --exec './work.sh'" });
   const executor = executorOf(flags.executor, kitchen);
   return new Map((queues ?? ["default"]).map((queue) => [queue, { executor, verifier: given }]));
-}
-
-async function load(path: string): Promise<unknown> {
-  let loaded: { readonly default?: unknown };
-  try {
-    loaded = (await import(pathToFileURL(path).href)) as typeof loaded;
-  } catch (error) {
-    throw new PawlError("usage", `The module ${path} cannot be loaded: ${messageOf(error)}`, { next: "Check its path, and what it imports.", cause: error });
-  }
-  if (loaded.default === undefined) throw new PawlError("usage", `${path} has no default export that does a task.`, { next: "export default async (task, { step, signal }) => { … }" });
-  return loaded.default;
 }
 
 function startAll(state: State, handlers: ReadonlyMap<string, Handler>, { limits }: RunFlags, label: string | undefined, log: WorkerLog, watched: Watched[]): void {

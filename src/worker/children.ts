@@ -5,6 +5,7 @@ import { PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import { childFailed, memberKey, spawn, type Child, type ChildOutcome } from "../core/child.ts";
 import { requireParent, settleChildWait } from "../core/children.ts";
+import { TRIES } from "../core/committer.ts";
 import { deriveReady, refuseCycle } from "../core/dependency.ts";
 import { checkIsTask } from "../core/new-task.ts";
 import type { Task, Wait } from "../core/records.ts";
@@ -14,9 +15,6 @@ import type { Key } from "../store/store.ts";
 import type { Branches } from "./branches.ts";
 import type { ChildEnd, ChildHandle, ChildTask } from "./context.ts";
 import type { Waits } from "./waits.ts";
-
-/** Tries before giving up: each time something the child depends on has moved. */
-const TRIES = 100;
 
 export class Children {
   readonly #branches: Branches;

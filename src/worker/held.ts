@@ -7,7 +7,7 @@ import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { claimDue } from "../core/claim.ts";
-import { commitOrThrow, leaseLost, type Committer } from "../core/committer.ts";
+import { commitOrThrow, leaseLost, nextHint, type Committer } from "../core/committer.ts";
 import { ANSWERS, askAbout, getDecision } from "../core/decision.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
 import type { Decision, Task, Wait } from "../core/records.ts";
@@ -60,7 +60,7 @@ export async function claimHeld(desk: Desk, options: ClaimOptions): Promise<Clai
     if (task) return described(desk.committer, task);
     const left = end - clock.monotonic();
     if (left <= 0 || options.signal?.aborted) return null;
-    await changed(desk, Math.min(left, LIMITS.claimPollMs), options.signal);
+    await nextHint(desk.committer, Math.min(left, LIMITS.claimPollMs), options.signal);
   }
 }
 
@@ -74,21 +74,6 @@ async function claimNext({ committer, clock, random, actor }: Desk, options: Cla
     worker: holderName(random, options.caller), leaseMs, actor: options.actor ?? actor,
   });
   return task;
-}
-
-/** Waits for a hint that something changed, at most `ms`. */
-function changed({ committer, clock }: Desk, ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      unwatch();
-      cancel();
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const unwatch = committer.store.watch(done);
-    const cancel = clock.timer(ms, done);
-    signal?.addEventListener("abort", done, { once: true });
-  });
 }
 
 async function described(committer: Committer, task: Task): Promise<Claim> {

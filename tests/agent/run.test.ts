@@ -57,7 +57,7 @@ test("what is missing is said before anything is created", async (t) => {
   at.write("tasks.txt", "hello\n");
   const lost = await at.pawl(["run", "tasks.txt", "--model", "compatible/m", "--tools", "nowhere.ts"], { env: { OPENAI_BASE_URL: "http://127.0.0.1:9" } });
   assert.equal(lost.code, 2);
-  assert.match(lost.stderr, /The tools in .*nowhere\.ts cannot be loaded/);
+  assert.match(lost.stderr, /The tools module .*nowhere\.ts cannot be loaded/);
   at.write("package.json", '{"type":"commonjs"}');
   at.write("tools.ts", 'import "node:fs";\nexport default {};\n');
   const wrong = await at.pawl(["run", "tasks.txt", "--model", "compatible/m", "--tools", "tools.ts"], { env: { OPENAI_BASE_URL: "http://127.0.0.1:9" } });
