@@ -47,6 +47,14 @@ export type Shop = {
   readonly onUsageLimit: (resumeAt: number) => void;
 };
 
+/** What an attempt asks of and tells the worker that owns it. */
+export type Owner = {
+  /** Makes sure of the lease; null when nothing is in doubt. */
+  readonly revalidate: (work: Work) => Promise<void> | null;
+  /** Its code has ended well and only the writing is left: the next task may be claimed in the same flush. */
+  readonly ending: (work: Work) => void;
+};
+
 /** Why an attempt is stopped from outside; `release` gives the task back uncounted. */
 export class Stopped extends Error {
   override readonly name = "Stopped";
@@ -55,7 +63,7 @@ export class Stopped extends Error {
 /** How long an aborted executor may take to let go (a command's group gets its own grace within). */
 const LET_GO_MS = 5_000;
 
-/** One owned task. `abort` ends it; `done` resolves when its outcome is written. */
+/** One owned task, begun when `after` has resolved. `abort` ends it; `done` resolves when its outcome is written. */
 export class Work {
   readonly done: Promise<Task | null>;
   readonly lease: Lease;
@@ -63,19 +71,19 @@ export class Work {
   over: Promise<void> = Promise.resolve();
   readonly #shop: Shop;
   readonly #aborter = new AbortController();
-  readonly #revalidate: (work: Work) => Promise<void> | null;
+  readonly #owner: Owner;
   #task: Task;
   /** The breakers its ends count for, and what it has used and they have not counted yet. */
   readonly #counts: readonly string[];
   #used: Required<Usage> = { tokens: 0, cost: 0 };
 
-  constructor(shop: Shop, task: Task, lease: Lease, revalidate: (work: Work) => Promise<void> | null) {
+  constructor(shop: Shop, task: Task, lease: Lease, owner: Owner, after: Promise<void> | null = null) {
     this.#shop = shop;
     this.#task = task;
     this.lease = lease;
-    this.#revalidate = revalidate;
+    this.#owner = owner;
     this.#counts = shop.breakers.over(task);
-    this.done = this.#live();
+    this.done = after ? after.then(() => this.#live()) : this.#live();
   }
 
   get task(): Task {
@@ -172,7 +180,7 @@ export class Work {
 
   #executionOptions(): ExecutionOptions {
     const { committer, random, stateId, workerId } = this.#shop;
-    return { committer, random, stateId, actor: workerId, signal: this.#aborter.signal, onLost: (error) => this.abort(error), revalidate: () => this.#revalidate(this) };
+    return { committer, random, stateId, actor: workerId, signal: this.#aborter.signal, onLost: (error) => this.abort(error), revalidate: () => this.#owner.revalidate(this) };
   }
 
   #attempt(context: TaskContext): Attempt {
@@ -216,6 +224,8 @@ export class Work {
     } catch (error) {
       return this.#failed(error);
     }
+    // With a verifier its review comes next; with a breaker its end decides whether another may start.
+    if (this.#task.verifier === null && this.#counts.length === 0) this.#owner.ending(this);
     await this.#settle(async (task, now) => submit(task, value, this.#by(now), waited ? await closingOf(this.#shop.committer, task.id) : []));
   }
 

@@ -16,7 +16,7 @@ import { stateIdOf } from "../core/identity.ts";
 import { takeIdleSlots } from "../core/slots.ts";
 import { nextInstant, sweep, type Evidence } from "../core/sweep.ts";
 import { moved } from "../store/store.ts";
-import { Stopped, Work, type Hooks, type Shop } from "./attempt.ts";
+import { Stopped, Work, type Hooks, type Owner, type Shop } from "./attempt.ts";
 import type { Executor, Verifier } from "./executor.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Lease } from "./lease.ts";
@@ -68,6 +68,8 @@ export class Worker {
   readonly #evidence: Evidence;
   #shop: Shop;
   readonly #active = new Map<number, Work>();
+  /** Those of them that only write their outcome, and whose place has not been given to another yet. */
+  readonly #ending = new Set<Work>();
   readonly #leaseMs: number;
   readonly #concurrency: number;
   #started = 0;
@@ -81,6 +83,7 @@ export class Worker {
   #again = false;
   #cancelTimer: (() => void) | null = null;
   readonly #heartbeat: Heartbeat;
+  readonly #owner: Owner = { revalidate: (work) => this.#heartbeat.revalidate(work), ending: (work) => this.#foresee(work) };
   #unwatch: (() => void) | null = null;
   #idleWaiters: Waiter[] = [];
   #settleWaiters: Waiter[] = [];
@@ -199,6 +202,18 @@ export class Worker {
     this.#wake();
   }
 
+  /** The claim for its place goes into the flush that writes its outcome: a list worked one by one saves a flush a task. */
+  #foresee(work: Work): void {
+    if (this.#starved || this.#options.only !== undefined) return;
+    this.#ending.add(work);
+    this.#wake();
+  }
+
+  /** How many tasks have code that runs or will. */
+  get #busy(): number {
+    return this.#active.size - this.#ending.size;
+  }
+
   /** Runs the pump, once more when it is running already. */
   #wake(): void {
     if (this.#pumping) {
@@ -236,11 +251,13 @@ export class Worker {
     if (resumed) await sweep(committer, this.#evidence, this.id, false);
     if (resumed) this.#pauseUntil = 0;
     // With no hand free nothing is known of what is due, and all hands may be free before this look is over.
+    let started = false;
     let empty = !this.#mayClaim() && this.#active.size < this.#concurrency;
     while (this.#mayClaim()) {
-      const room = Math.min(this.#concurrency - this.#active.size, (this.#options.maxTasks ?? Infinity) - this.#started);
+      const room = Math.min(this.#concurrency - this.#busy, (this.#options.maxTasks ?? Infinity) - this.#started);
       const claimed = await this.#claim(room);
       for (const task of claimed) this.#start(task);
+      started ||= claimed.length > 0;
       empty = claimed.length === 0;
       if (claimed.length < room) break;
     }
@@ -262,12 +279,12 @@ export class Worker {
     }
     if (this.#active.size === 0 && empty) this.#tellIdle(asked);
     else this.#idleWaiters.unshift(...asked);
-    if (!this.#stopping) await this.#setTimer(this.#active.size < this.#concurrency);
+    if (!this.#stopping) await this.#setTimer(this.#active.size < this.#concurrency, started);
   }
 
   #mayClaim(): boolean {
     return (
-      !this.#stopping && this.#failure === null && this.#options.executor !== null && this.#active.size < this.#concurrency &&
+      !this.#stopping && this.#failure === null && this.#options.executor !== null && this.#busy < this.#concurrency &&
       this.#started < (this.#options.maxTasks ?? Infinity) && this.#home.clock.now() >= this.#pauseUntil
     );
   }
@@ -306,7 +323,7 @@ export class Worker {
       return;
     }
     this.#started++;
-    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), (w) => this.#heartbeat.revalidate(w));
+    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), this.#owner, this.#placeFor());
     if (this.#aborted) work.abort(this.#aborted); // the claim was on its way when the worker was told to end
     this.#active.set(task.id, work);
     work.over = work.done
@@ -314,8 +331,18 @@ export class Worker {
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#active.delete(task.id);
+        this.#ending.delete(work);
         this.#wake();
       });
+  }
+
+  /** Null when a hand is free; else the end of a task whose place this one takes, so that its hooks come before those of the next. */
+  #placeFor(): Promise<void> | null {
+    if (this.#active.size < this.#concurrency) return null;
+    const [leaving] = this.#ending;
+    if (!leaving) return null;
+    this.#ending.delete(leaving);
+    return leaving.over;
   }
 
   #tellIdle(asked: readonly Waiter[] = this.#idleWaiters.splice(0)): void {
@@ -336,11 +363,12 @@ export class Worker {
   }
 
   /** Wakes the pump when something next falls due (if there is room for it), and to look for dead neighbours. */
-  async #setTimer(room: boolean): Promise<void> {
+  async #setTimer(room: boolean, started: boolean): Promise<void> {
     const { clock, committer } = this.#home;
     let waitMs = NEIGHBOUR_MS;
-    // Under load the pump turns thousands of times a second; looking once in LOOK_MS is soon enough.
-    if (room && clock.monotonic() - this.#lookedAt < LOOK_MS) waitMs = LOOK_MS;
+    // Under load the pump turns thousands of times a second; looking once in LOOK_MS is soon enough. And what was started a
+    // moment ago must not wait for a look.
+    if (room && (started || clock.monotonic() - this.#lookedAt < LOOK_MS)) waitMs = LOOK_MS;
     else if (room) {
       this.#lookedAt = clock.monotonic();
       const next = await nextInstant(committer);
