@@ -42,21 +42,29 @@ if (!process.env['PAWL_TEST_PG_URL']) {
   }
 }
 
+// Each file is a process of its own, as each command they start: what one has compiled the others need not compile again.
+process.env['NODE_COMPILE_CACHE'] ??= join(root, 'node_modules', '.cache', 'pawl-test');
+
+const SLOWEST = 5;
 const skipped: string[] = [];
+const spent = new Map<string, number>();
+const pathOf = (file: string | undefined): string => file?.replace(root, '').replaceAll('\\', '/').replace(/^\//, '') ?? '';
 let failed = false;
 const events = run({ files, concurrency: 2 });
 events.on('test:fail', (event) => {
   if (event.todo === undefined || event.todo === false) failed = true;
 });
-events.on('test:pass', ({ name, skip, file }) => {
+events.on('test:pass', ({ name, skip, file, nesting, details }) => {
+  if (nesting === 0) spent.set(pathOf(file), (spent.get(pathOf(file)) ?? 0) + details.duration_ms);
   if (skip === undefined || skip === false) return;
-  const where = file?.replace(root, '').replaceAll('\\', '/').replace(/^\//, '') ?? '';
-  skipped.push(`  ${where}: ${name}: ${typeof skip === 'string' && skip !== '' ? skip : 'no reason given'}`);
+  skipped.push(`  ${pathOf(file)}: ${name}: ${typeof skip === 'string' && skip !== '' ? skip : 'no reason given'}`);
 });
 const output = events.compose(new spec());
 output.on('end', () => {
   console.log(`skipped: ${skipped.length}`);
   for (const line of skipped) console.log(line);
+  const slowest = [...spent].sort((a, b) => b[1] - a[1]).slice(0, SLOWEST);
+  console.log(`slowest: ${slowest.map(([file, ms]) => `${file} ${Math.round(ms / 1000)} s`).join(', ')}`);
   console.log(`total time: ${seconds()}`);
   process.exitCode = failed ? 1 : 0;
   void server?.stop();

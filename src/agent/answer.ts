@@ -6,7 +6,7 @@ import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import { systemRandom } from "../base/id.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
-import { costOf, lostExtra, settleExtra, type Amounts, type Reservation } from "../core/budget.ts";
+import { costOf, lostExtra, settleExtra, timeExtra, type Amounts, type Reservation } from "../core/budget.ts";
 import type { Failure } from "../core/records.ts";
 import { backoffMs, failureOf } from "../core/retry.ts";
 import type { Extra } from "../core/step.ts";
@@ -15,6 +15,7 @@ import { UsageLimitError } from "../worker/executor.ts";
 import { callModel, type ModelAnswer, type ModelCall, type PromptMessage } from "./model.ts";
 import { tokensOf } from "./render.ts";
 import type { Session } from "./session.ts";
+import type { TimeLimit } from "./time.ts";
 
 /** What to ask, and what to do with the answer. */
 export type Question = {
@@ -31,38 +32,42 @@ export type Question = {
 /** Asks until there is an answer. Throws what no further try of this attempt can mend. Returns the step's output. */
 export function ask(session: Session, question: Question): Promise<Json> {
   return session.scope.scope(question.scope, async (scope) => {
-    for (let tries = 1; ; tries++) {
+    for (let tries = 1; ; ) {
       const wanted = amountsFor(session, question);
-      const reservation = await session.reserve(scope, `${question.scope}/model#${tries}`, wanted.amounts);
+      const { reservation, limit } = await session.reserve(scope, `${question.scope}/model#${tries}`, wanted.amounts);
       try {
-        return await askOnce(session, scope, question, reservation, wanted.maxOutputTokens);
+        return await askOnce(session, scope, question, reservation, limit, wanted.maxOutputTokens);
       } catch (error) {
-        await waitAfter(session, reservation, error, tries);
+        // Cut off, it is no failure of the provider: there is more time, or the next reservation asks for it.
+        if (error === limit.up) await lose(session, reservation);
+        else await waitAfter(session, reservation, error, tries++);
       }
     }
   });
 }
 
-async function askOnce(session: Session, scope: StepScope, question: Question, reservation: Reservation, maxOutputTokens: number): Promise<Json> {
+async function askOnce(session: Session, scope: StepScope, question: Question, reservation: Reservation, limit: TimeLimit, maxOutputTokens: number): Promise<Json> {
   const { setup } = session;
   let recorded = null as ReturnType<Question["record"]> | null;
   let answer = null as ModelAnswer | null;
   const also = (outcome: { readonly output: Json } | { readonly error: Failure }): Extra => {
-    if ("error" in outcome) return wasBilled(outcome.error) ? lostExtra(reservation) : settleExtra(reservation, {});
+    if ("error" in outcome) return merge(wasBilled(outcome.error) ? lostExtra(reservation) : settleExtra(reservation, {}), timeExtra(reservation, session.takeTime()));
     return merge(settleExtra(reservation, usageOf(session, answer!, question)), recorded!.extra);
   };
   let ran = false;
   const step = scope.step("model", { also, timeoutMs: setup.timeoutMs ?? LIMITS.modelMs }, async ({ signal }) => {
     ran = true;
-    const call: ModelCall = {
-      prompt: question.prompt, maxOutputTokens, abortSignal: signal, ...(question.tools ? { tools: question.tools } : {}),
+    const call: Omit<ModelCall, "abortSignal"> = {
+      prompt: question.prompt, maxOutputTokens, ...(question.tools ? { tools: question.tools } : {}),
       ...(question.responseFormat ? { responseFormat: question.responseFormat } : {}), ...(setup.temperature === undefined ? {} : { temperature: setup.temperature }),
       ...(setup.providerOptions === undefined ? {} : { providerOptions: setup.providerOptions }),
     };
     const onText = question.streamed && setup.onEvent ? (delta: string) => session.tell({ type: "text", delta }) : undefined;
-    answer = await callModel(setup.model, call, onText).catch((error: unknown) => {
-      throw signal.aborted ? error : providerError(error, session.now());
-    });
+    answer = await limit.run(signal, (abortSignal) =>
+      callModel(setup.model, { ...call, abortSignal }, onText).catch((error: unknown) => {
+        throw abortSignal.aborted ? error : providerError(error, session.now());
+      }),
+    );
     signal.throwIfAborted();
     recorded = question.record(answer);
     return recorded.output;
@@ -80,6 +85,12 @@ async function askOnce(session: Session, scope: StepScope, question: Question, r
 /** Gives back what was reserved for a call that was not made. */
 async function release(session: Session, reservation: Reservation): Promise<void> {
   const { puts = [], ...extra } = settleExtra(reservation, {});
+  await session.commit(puts, extra);
+}
+
+/** Counts a call that was cut off as spent in doubt: its answer may have been billed. */
+export async function lose(session: Session, reservation: Reservation): Promise<void> {
+  const { puts = [], ...extra } = lostExtra(reservation);
   await session.commit(puts, extra);
 }
 

@@ -13,7 +13,7 @@ import type { Failure } from "../core/records.ts";
 import { wellFormed } from "../core/retry.ts";
 import type { Extra } from "../core/step.ts";
 import type { StepContext, StepScope } from "../worker/context.ts";
-import { merge } from "./answer.ts";
+import { lose, merge } from "./answer.ts";
 import type { ToolCallPart } from "./model.ts";
 import { isMade, type Made, type OwnTool } from "./own-tools.ts";
 import { callsOf, resultPart } from "./render.ts";
@@ -71,9 +71,10 @@ async function approvedInput({ session, part }: Call, scope: StepScope, tool: Ow
 }
 
 /** Runs the tool as a step. Its result is recorded with the step, whether it succeeded or failed. */
-async function runTool(call: Call, scope: StepScope, tool: OwnTool, { input, value }: { readonly input: Json; readonly value: unknown }): Promise<void> {
+async function runTool(call: Call, scope: StepScope, tool: OwnTool, approved: { readonly input: Json; readonly value: unknown }): Promise<void> {
   const { session, part, seq } = call;
-  const reservation = await session.reserve(scope, `c/${seq}`, { tool_calls: 1 });
+  const { input, value } = approved;
+  const { reservation, limit } = await session.reserve(scope, `c/${seq}`, { tool_calls: 1 });
   session.tell({ type: "call", tool: tool.name, call_id: part.toolCallId, input });
   let ran = false;
   let made = null as Made | null;
@@ -94,10 +95,16 @@ async function runTool(call: Call, scope: StepScope, tool: OwnTool, { input, val
   try {
     await scope.step(tool.name, options, async (context) => {
       ran = true;
-      made = await keepLarge(call, tool, await tool.execute(value, contextOf(part, context), session, keyOf(call)));
+      const output = await limit.run(context.signal, (abortSignal) => tool.execute(value, { ...contextOf(part, context), abortSignal }, session, keyOf(call)));
+      made = await keepLarge(call, tool, output);
       return { message: seq, output: briefOf(made.output) };
     });
   } catch (failure) {
+    if (failure === limit.up) {
+      // Cut off: the same call runs again when there is more time.
+      await lose(session, reservation);
+      return runTool(call, scope, tool, approved);
+    }
     // Its own failure is a result, and is recorded. Anything else (the lease is lost, the run is stopped) is not.
     if (message === null || session.attempt.signal.aborted || isPawlError(failure, "lease_lost")) throw failure;
   } finally {

@@ -1,12 +1,15 @@
 // A model as verifier: it sees the task and its result and says whether that will do. Invariant: an answer that is no verdict is an
-// error of the verifier, never a rejection and never a pass.
+// error of the verifier, never a rejection and never a pass. What it uses counts in the budget of the task's agent.
 import { isPawlError, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
+import { costOf, lostExtra, settleExtra, type Prices, type Reservation } from "../core/budget.ts";
+import { reserveBeyond, settleReservation } from "../core/budgets.ts";
 import type { Task } from "../core/records.ts";
+import type { Extra } from "../core/step.ts";
 import { checkShape, objectShape } from "../core/shape.ts";
 import type { Attempt, Verdict, Verifier } from "../worker/executor.ts";
-import { callModel, jsonIn, modelOf, textIn, type LanguageModel, type PromptMessage } from "./model.ts";
+import { callModel, jsonIn, modelOf, textIn, type LanguageModel, type ModelAnswer, type PromptMessage } from "./model.ts";
 import { tokensOf } from "./render.ts";
 import { nameOf } from "./setup.ts";
 import { cutBytes } from "./tool.ts";
@@ -17,6 +20,8 @@ export type JudgeOptions = {
   readonly instructions?: string;
   /** A pass with less confidence than this (0 to 1) is a rejection. Default 0.5. */
   readonly confidence?: number;
+  /** What a million tokens cost, by the model's name; without it the cost is unknown, which is not zero. */
+  readonly prices?: Prices;
   /** For one call, in ms. Default `LIMITS.modelMs`. */
   readonly timeoutMs?: number;
 };
@@ -59,8 +64,8 @@ async function said(options: JudgeOptions, task: Task, result: Json, attempt: At
   return (await attempt.context.step(`judge-${task.reviews}`, { timeoutMs: options.timeoutMs ?? LIMITS.modelMs }, async ({ signal }) => {
     const messages = [...prompt];
     for (let tries = 1; ; tries++) {
-      const answer = await callModel(model, { prompt: messages, abortSignal: signal, maxOutputTokens: LIMITS.answerTokens, responseFormat: { type: "json", schema: VERDICT as unknown as Json } });
-      attempt.spend({ tokens: (answer.usage.input_tokens ?? tokensOf(messages)) + (answer.usage.output_tokens ?? tokensOf(answer.content)) });
+      const call = () => callModel(model, { prompt: messages, abortSignal: signal, maxOutputTokens: LIMITS.answerTokens, responseFormat: { type: "json", schema: VERDICT as unknown as Json } });
+      const answer = await paid(options, task, attempt, messages, `judge/${task.fence}/${tries}`, call);
       const text = textIn(answer.content);
       try {
         return readVerdict(text);
@@ -70,6 +75,33 @@ async function said(options: JudgeOptions, task: Task, result: Json, attempt: At
       }
     }
   })) as Said;
+}
+
+type Tokens = { readonly input_tokens: number; readonly output_tokens: number };
+
+/** Makes the call and counts it, in the budget of the task's agent too when there is one. */
+async function paid({ model, prices }: JudgeOptions, task: Task, { committer, spend }: Attempt, prompt: readonly PromptMessage[], key: string, call: () => Promise<ModelAnswer>): Promise<ModelAnswer> {
+  const costs = (tokens: Tokens) => costOf(prices, nameOf(model), tokens);
+  const most: Tokens = { input_tokens: tokensOf(prompt), output_tokens: LIMITS.answerTokens };
+  const reservation = await reserveBeyond(committer, task, key, { llm_tokens: most.input_tokens + most.output_tokens, cost_micros: costs(most) ?? 0 });
+  const settle = async (extra: (reservation: Reservation) => Extra) => void (reservation && (await settleReservation(committer, task, extra(reservation))));
+  let answer: ModelAnswer;
+  try {
+    answer = await call();
+  } catch (error) {
+    await settle((made) => (wasRefused(error) ? settleExtra(made, {}) : lostExtra(made)));
+    throw error;
+  }
+  const used: Tokens = { input_tokens: answer.usage.input_tokens ?? most.input_tokens, output_tokens: answer.usage.output_tokens ?? tokensOf(answer.content) };
+  const [tokens, cost] = [used.input_tokens + used.output_tokens, costs(used)];
+  spend({ tokens, ...(cost === null ? {} : { cost: cost / 1_000_000 }) });
+  await settle((made) => settleExtra(made, { llm_tokens: tokens, ...used, ...(cost === null ? { unpriced: true } : { cost_micros: cost }) }));
+  return answer;
+}
+
+/** A status of an error says that nothing was done for us. */
+function wasRefused(error: unknown): boolean {
+  return ((error as { statusCode?: number } | null)?.statusCode ?? 0) >= 400;
 }
 
 function readVerdict(text: string): Said {

@@ -4,8 +4,8 @@ import type { Json } from "../base/json.ts";
 import { PawlError } from "../base/errors.ts";
 import type { AgentView } from "../core/agent.ts";
 import { openAgent, patchAgent, showAgent } from "../core/agents.ts";
-import type { Amounts, Reservation } from "../core/budget.ts";
-import { reserve } from "../core/budgets.ts";
+import { timeExtra, type Amounts, type Reservation } from "../core/budget.ts";
+import { reserve, timeLeft } from "../core/budgets.ts";
 import { leaseLost, type Committer } from "../core/committer.ts";
 import { askForBudget } from "../core/decision.ts";
 import { clearContext, lastSeq, messagesOf } from "../core/messages.ts";
@@ -19,6 +19,7 @@ import type { StepScope } from "../worker/context.ts";
 import type { Attempt } from "../worker/executor.ts";
 import { callsOf } from "./render.ts";
 import type { AgentEvent, Setup } from "./setup.ts";
+import { TimeLimit } from "./time.ts";
 
 export class Session {
   readonly task: Task;
@@ -79,6 +80,25 @@ export class Session {
     return ms;
   }
 
+  /** Working time that is not counted yet, in ms. */
+  #uncounted(): number {
+    return this.now() - this.#mark;
+  }
+
+  timer(ms: number, fn: () => void): () => void {
+    return this.committer.store.clock.timer(ms, fn);
+  }
+
+  /** Working time that is left for a call, in ms; Infinity without a limit. */
+  async timeLeft(reservation: Reservation): Promise<number> {
+    return (await timeLeft(this.committer, reservation)) - this.#uncounted();
+  }
+
+  /** Counts the time since it was last counted. */
+  async countTime(reservation: Reservation): Promise<void> {
+    await this.commit([], timeExtra(reservation, this.takeTime()));
+  }
+
   /** The write of a message, and what remembers it once it is written. */
   message(message: NewMessage): { readonly put: Put; readonly remember: () => void } {
     const { agent } = this.view;
@@ -121,11 +141,11 @@ export class Session {
     return agent.revision;
   }
 
-  /** Takes what a call may use out of the budget; waits for a person while there is not enough. */
-  async reserve(scope: StepScope, key: string, amounts: Amounts): Promise<Reservation> {
+  /** Takes what a call may use out of the budget; waits for a person while there is not enough. `limit` bounds its time. */
+  async reserve(scope: StepScope, key: string, amounts: Amounts): Promise<{ readonly reservation: Reservation; readonly limit: TimeLimit }> {
     for (;;) {
       const reserved = await reserve(this.committer, this.task, key, amounts);
-      if (reserved.ok) return reserved.reservation;
+      if (reserved.ok) return { reservation: reserved.reservation, limit: new TimeLimit(this, reserved.reservation, reserved.timeLeftMs - this.#uncounted()) };
       const decision = await scope.decide("budget", askForBudget(this.task.id, reserved.over));
       if (decision.status === "approved") continue;
       const what = reserved.over.map(({ resource, used, limit }) => `${resource} (${used} of ${limit})`).join(", ");

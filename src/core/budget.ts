@@ -112,13 +112,13 @@ export function overOf(budgets: readonly Budget[], amounts: Amounts): Over[] {
   );
 }
 
-/** Takes `amounts` out of all these budgets, or out of none. `guards` tie it to the one who spends. */
-export function reserveChange(reservation: Reservation, budgets: readonly Budget[], guards: readonly Guard[]): Change {
+/** Takes `amounts` out of all these budgets, or out of none. `guards` tie it to the one who spends; `beyond` takes them whatever the limits. */
+export function reserveChange(reservation: Reservation, budgets: readonly Budget[], guards: readonly Guard[], beyond = false): Change {
   const additions = budgets.flatMap((budget) =>
     used(reservation.amounts).flatMap(([resource, n]): Addition[] => {
       const limit = budget[`max_${resource}`];
       return [
-        { kind: "budget", key: budget.id, field: `used_${resource}`, n, ...(limit === null ? {} : { max: limit }) },
+        { kind: "budget", key: budget.id, field: `used_${resource}`, n, ...(limit === null || beyond ? {} : { max: limit }) },
         { kind: "budget", key: budget.id, field: `reserved_${resource}`, n },
       ];
     }),
@@ -147,6 +147,16 @@ export function lostExtra(reservation: Reservation): Extra {
     used(reservation.amounts).flatMap(([resource, n]) => [...addition(id, `reserved_${resource}`, -n), ...addition(id, `in_doubt_${resource}`, n)]),
   );
   return { ...gone(reservation), additions };
+}
+
+/** Time that a call took counts, however it ended: nobody can reserve time, it runs. */
+export function timeExtra(reservation: Reservation, ms: number): Extra {
+  return { additions: reservation.budgets.flatMap((id) => addition(id, "used_wall_time_ms", ms)) };
+}
+
+/** The least working time that is left in one of these budgets, in ms; Infinity when none has a limit. */
+export function timeLeftIn(budgets: readonly Budget[]): number {
+  return Math.min(...budgets.map((budget) => (budget.max_wall_time_ms === null ? Infinity : budget.max_wall_time_ms - (budget.used_wall_time_ms ?? 0))));
 }
 
 /** The reservation is settled by one: whoever comes second finds it gone, or made again by another owner. */

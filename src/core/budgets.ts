@@ -3,29 +3,52 @@
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
-import { addToLimits, checkUsage, limitsOf, lostExtra, overOf, reserveChange, spendOf, type Amounts, type Budget, type BudgetLimits, type Over, type Reservation, type Spend } from "./budget.ts";
+import { addToLimits, checkUsage, limitsOf, lostExtra, overOf, reserveChange, spendOf, timeLeftIn, type Amounts, type Budget, type BudgetLimits, type Over, type Reservation, type Spend } from "./budget.ts";
 import { leaseLost, listAll, TRIES, type Committer } from "./committer.ts";
 import { settleDecision } from "./decision.ts";
 import type { Decision, Task } from "./records.ts";
-import { fenceGuard, withExtra } from "./step.ts";
+import { fenceGuard, withExtra, type Extra } from "./step.ts";
 import { getTask } from "./tasks.ts";
 
-export type Reserved = { readonly ok: true; readonly reservation: Reservation } | { readonly ok: false; readonly over: readonly Over[] };
+export type Reserved = { readonly ok: true; readonly reservation: Reservation; /** Working time that was left, in ms. */ readonly timeLeftMs: number } | { readonly ok: false; readonly over: readonly Over[] };
 
 /**
  * Takes what a call may use out of the budget of the task's agent and of those above it, or says which limits stand in the
  * way. Under the task's fence: throws `lease_lost` when it is somebody else's. `key` names the call (the key of its step).
  * Settle it with `settleExtra` in the commit of the step, or with `lostExtra` when no answer came.
  */
-export async function reserve(committer: Committer, task: Task, key: string, amounts: Amounts): Promise<Reserved> {
+export function reserve(committer: Committer, task: Task, key: string, amounts: Amounts): Promise<Reserved> {
+  return take(committer, task, key, amounts, false);
+}
+
+/**
+ * The same whatever the limits, for what is done with work that is paid for already: what it uses is missing in the agent's next
+ * turn. Counts first what earlier owners left. Null when the task has no agent.
+ */
+export async function reserveBeyond(committer: Committer, task: Task, key: string, amounts: Amounts): Promise<Reservation | null> {
+  if ((await committer.store.get("budget", [task.id]))[0] === null) return null;
+  await recoverReservations(committer, task);
+  const taken = await take(committer, task, key, amounts, true);
+  return taken.ok ? taken.reservation : null;
+}
+
+/** Settles a reservation apart from a step, under the task's fence. Throws `lease_lost`. */
+export async function settleReservation(committer: Committer, task: Task, extra: Extra): Promise<void> {
+  const result = await committer.commit(withExtra({ guards: [fenceGuard(task)], puts: [] }, extra));
+  if (result.ok) return;
+  if ("error" in result) throw result.error;
+  if (result.conflict.kind === "task") throw leaseLost(task.id, result.conflict.record);
+}
+
+async function take(committer: Committer, task: Task, key: string, amounts: Amounts, beyond: boolean): Promise<Reserved> {
   checkUsage(amounts);
   for (let i = 0; i < TRIES; i++) {
     const budgets = await chainOf(committer, task.id);
-    const over = overOf(budgets, amounts);
+    const over = beyond ? [] : overOf(budgets, amounts);
     if (over.length > 0) return { ok: false, over };
     const reservation: Reservation = { task_id: task.id, key, fence: task.fence, budgets: budgets.map((budget) => budget.id), amounts, at: iso(committer.store.clock.now()) };
-    const result = await committer.commit(reserveChange(reservation, budgets, [fenceGuard(task)]));
-    if (result.ok) return { ok: true, reservation };
+    const result = await committer.commit(reserveChange(reservation, budgets, [fenceGuard(task)], beyond));
+    if (result.ok) return { ok: true, reservation, timeLeftMs: timeLeftIn(budgets) };
     if ("error" in result) throw result.error;
     const { conflict } = result;
     if (conflict.kind === "task") throw leaseLost(task.id, conflict.record);
@@ -33,6 +56,11 @@ export async function reserve(committer: Committer, task: Task, key: string, amo
     // A limit was reached, or raised, since it was read: look again.
   }
   throw new PawlError("conflict", `The budget of task ${task.id} changes faster than it can be spent from.`, { next: "Try again." });
+}
+
+/** The least working time that is left in the budgets of a reservation, in ms; Infinity when none has a limit. */
+export async function timeLeft(committer: Committer, { budgets }: Reservation): Promise<number> {
+  return timeLeftIn(await Promise.all(budgets.map((id) => getBudget(committer, id))));
 }
 
 /** The budget of a task's agent and those above it, nearest first. */

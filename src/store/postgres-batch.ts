@@ -114,7 +114,7 @@ class Working {
     // In one order for everybody, or two transactions could wait for each other.
     for (const [name, keys] of [...needs.keys].sort(([a], [b]) => (a < b ? -1 : 1))) {
       const kind = kindOf(this.#kinds, name);
-      for (const list of lists(kind, kind.key, [...keys.values()])) {
+      for (const list of lists(kind, kind.key, [...keys.values()].sort((a, b) => compareBy(kind.key, a, b)))) {
         round.add({ text: sql.getText(this.#place.names, kind, true), values: [list] }, ({ rows }) => this.#take(kind, rows));
       }
       this.#note(this.#met.keys, name, keys);

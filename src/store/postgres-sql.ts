@@ -20,6 +20,17 @@ const INDEXED = 600;
 export const columnType = (type: FieldType): string => TYPES[type];
 export const table = (names: Names, name: string): string => `${quote(names.schema)}.${quote(name)}`;
 export const typeOf = (kind: Kind, column: string): FieldType => kind.fields[column] ?? "json";
+const texts = new WeakMap<Names, Map<string, string>>();
+
+/** The text of a shape, made once: a text of hundreds of columns takes longer to put together than its answer to arrive. */
+function once(names: Names, shape: string, make: () => string): string {
+  let made = texts.get(names);
+  if (!made) texts.set(names, (made = new Map()));
+  let text = made.get(shape);
+  if (text === undefined) made.set(shape, (text = make()));
+  return text;
+}
+
 const commas = (parts: readonly string[]): string => parts.join(", ");
 
 /** Names of more than 63 bytes would be cut. */
@@ -157,21 +168,30 @@ const typed = (kind: Kind, fields: readonly string[]): string => commas(fields.m
 const rowsOf = (kind: Kind, fields: readonly string[]): string => `json_to_recordset($1::json) as q(${typed(kind, fields)})`;
 const same = (fields: readonly string[]): string => fields.map((field) => `t.${quote(field)} = q.${quote(field)}`).join(" and ");
 
-/** The records with the keys in $1, a list of objects; in the order of their keys, and locked in it with `lock`. */
+/**
+ * The records with the keys in $1, a list of objects; in its order, and locked in it with `lock`. One is looked up after the
+ * other: a plan outlives the time when its table was small, and a join would go on reading the whole of it.
+ */
 export function getText(names: Names, kind: Kind, lock: boolean): string {
-  const order = commas(kind.key.map((field) => `t.${quote(field)}`));
-  return `select ${recordText(names, kind)} from ${from(names, kind)}, ${rowsOf(kind, kind.key)} where ${same(kind.key)} order by ${order}${lock ? " for no key update of t" : ""}`;
+  return once(names, `get ${kind.name} ${lock}`, () => lookUpText(names, kind, kind.key, [], lock ? " for no key update of t" : ""));
 }
 
 export function uniqueText(names: Names, kind: Kind, name: string): string {
   const index = indexOf(kind, name);
-  const terms = termsOf(index, (field) => `t.${quote(field)}`);
-  return `select ${recordText(names, kind)} from ${from(names, kind)}, ${rowsOf(kind, index.fields)} where ${[...terms, same(index.fields)].join(" and ")}`;
+  return once(names, `unique ${kind.name} ${name}`, () => lookUpText(names, kind, index.fields, termsOf(index, (field) => `t.${quote(field)}`), ""));
+}
+
+function lookUpText(names: Names, kind: Kind, fields: readonly string[], terms: readonly string[], lock: string): string {
+  const one = `select ${recordText(names, kind)} from ${from(names, kind)} where ${[...terms, same(fields)].join(" and ")} limit 1${lock}`;
+  return `select r.* from ${rowsOf(kind, fields)}, lateral (${one}) as r`;
 }
 
 /** The last record of each group in $1. */
 export function headText(names: Names, kind: Kind): string {
-  const { group, order } = kind.chain!;
+  return once(names, `head ${kind.name}`, () => lastText(names, kind, kind.chain!));
+}
+
+function lastText(names: Names, kind: Kind, { group, order }: NonNullable<Kind["chain"]>): string {
   const last = `select ${recordText(names, kind)} from ${from(names, kind)} where t.${quote(group)} = q.${quote(group)} order by t.${quote(group)} desc, t.${quote(order)} desc limit 1`;
   return `select h.* from ${rowsOf(kind, [group])}, lateral (${last}) as h`;
 }
@@ -180,16 +200,19 @@ export function headText(names: Names, kind: Kind): string {
 
 /** Inserts the records in $1; with `replace` those that exist are replaced whole. */
 export function insertText(names: Names, kind: Kind, replace: boolean): string {
-  const columns = columnsOf(kind);
-  const rest = columns.filter((name) => !kind.key.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`);
-  const conflict = replace ? ` on conflict (${commas(kind.key.map(quote))}) do update set ${commas(rest)}` : "";
+  return once(names, `insert ${kind.name} ${replace}`, () => putText(names, kind, columnsOf(kind), replace ? columnsOf(kind) : null));
+}
+
+/** Sets some columns of the records in $1, all of which exist; what is left out there becomes null. Looks each up by its key, as `getText` does. */
+export function updateText(names: Names, kind: Kind, columns: readonly string[]): string {
+  return once(names, `update ${kind.name} ${columns.join(" ")}`, () => putText(names, kind, [...kind.key, ...columns], columns));
+}
+
+function putText(names: Names, kind: Kind, columns: readonly string[], replaced: readonly string[] | null): string {
+  const set = replaced?.filter((name) => !kind.key.includes(name)).map((name) => `${quote(name)} = excluded.${quote(name)}`);
+  const conflict = set ? ` on conflict (${commas(kind.key.map(quote))}) do update set ${commas(set)}` : "";
   return `insert into ${table(names, kind.name)} (${commas(columns.map(quote))}) select ${commas(columns.map((name) => `q.${quote(name)}`))} from ${rowsOf(kind, columns)}${conflict}`;
 }
 
-/** Sets some columns of the records in $1; what is left out there becomes null. */
-export function updateText(names: Names, kind: Kind, columns: readonly string[]): string {
-  const set = columns.map((name) => `${quote(name)} = q.${quote(name)}`);
-  return `update ${from(names, kind)} set ${commas(set)} from ${rowsOf(kind, [...kind.key, ...columns])} where ${same(kind.key)}`;
-}
-
-export const deleteText = (names: Names, kind: Kind): string => `delete from ${from(names, kind)} using ${rowsOf(kind, kind.key)} where ${same(kind.key)}`;
+export const deleteText = (names: Names, kind: Kind): string =>
+  once(names, `delete ${kind.name}`, () => `delete from ${from(names, kind)} using ${rowsOf(kind, kind.key)} where ${same(kind.key)}`);

@@ -1,8 +1,8 @@
 // The MCP server: tools and resources over one state, for clients of both eras of the protocol. One is made for each connection
 // (stdio) or request (HTTP); all share the handles. Invariant: everything it says of a failure is a result with what, why and next.
-import { CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, inputRequired, inputResponse, ProtocolError, ProtocolErrorCode, Server, type CallToolResult, type InputRequiredResult, type ServerContext } from "@modelcontextprotocol/server";
+import { CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, inputRequired, inputResponse, ProtocolError, ProtocolErrorCode, ResourceNotFoundError, Server, type CallToolResult, type InputRequiredResult, type ServerContext } from "@modelcontextprotocol/server";
 import { parseIso, type Clock } from "../base/clock.ts";
-import { PawlError } from "../base/errors.ts";
+import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Call, Operation } from "../operations.ts";
 import { documentOf } from "./document.ts";
@@ -48,11 +48,13 @@ export function mcpServer(options: McpOptions): Server {
   return server;
 }
 
-async function contentOf({ handles }: McpOptions, uri: string): Promise<Content> {
+async function contentOf({ handles, failed }: McpOptions, uri: string): Promise<Content> {
   try {
     return await readResource(await handles.reading(), uri);
   } catch (error) {
-    throw new ProtocolError(ProtocolErrorCode.InvalidParams, errorText(error));
+    if (isPawlError(error, "not_found")) throw new ResourceNotFoundError(uri, errorText(error));
+    if (isBug(error)) failed?.(error);
+    throw new ProtocolError(isPawlError(error) && ERROR_CODES[error.code].http < 500 ? ProtocolErrorCode.InvalidParams : ProtocolErrorCode.InternalError, errorText(error));
   }
 }
 

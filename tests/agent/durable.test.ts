@@ -5,11 +5,12 @@ import { test } from "node:test";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, isStepCount, streamText, tool } from "ai";
 import { z } from "zod";
+import { agent } from "../../src/agent/agent.ts";
 import { durable } from "../../src/agent/durable.ts";
 import { judge } from "../../src/agent/judge.ts";
 import type { Execute } from "../../src/worker/function.ts";
 import { eventually } from "../pawl.ts";
-import { MEMORY, STORES } from "../stores.ts";
+import { ALL_STORES, MEMORY, STORES } from "../stores.ts";
 import { results } from "./agents.ts";
 import { modelServer, type ModelServer } from "./server.ts";
 
@@ -96,3 +97,28 @@ test("a model judges: passed, rejected with feedback, not sure enough, and nonse
   assert.equal(odd.status, "review", "a person must judge");
   assert.equal((await state.decisions.inbox())[0]!.kind, "review");
 });
+
+for (const store of ALL_STORES) {
+  test(`${store.name}: what a judge uses counts in the budget of the task's agent, also its nonsense and the call that was lost; it is never refused`, async (t) => {
+    let judged = 0;
+    const server = await modelServer(t, (asked) => {
+      if (!JSON.stringify(asked.messages[0]).includes("You judge")) return { text: "the result", usage: { input: 100, output: 10 } };
+      judged++;
+      if (judged === 1) return { hang: true, usage: { input: 0, output: 0 } };
+      return { text: judged === 2 ? "Looks fine to me!" : '{"passed": true, "confidence": 1, "feedback": ""}', usage: { input: 1_000, output: 20 } };
+    });
+    const state = await store.open(t);
+    const prices = { "test/m": { input: 3, output: 15 } };
+    const worker = state.work({
+      execute: agent({ model: modelAt(server), prices, budget: { max_llm_tokens: 9_000, max_steps: 1 } }), verify: judge({ model: modelAt(server), prices, timeoutMs: 300 }), backoff: { baseMs: 1, jitter: false },
+    });
+    const { id } = await state.tasks.add({ description: "x" });
+    await eventually(async () => (await worker.idle(), (await state.tasks.get(id)).status === "completed"), "the second review passes it");
+    assert.equal(judged, 3);
+    const { llm_tokens, cost_micros, steps, cost, input_tokens } = (await state.agents.show(id)).spend;
+    assert.deepEqual([llm_tokens.spent, input_tokens, llm_tokens.reserved, steps.spent, cost], [110 + 2 * 1_020, 2_100, 0, 1, "known"]);
+    assert.equal(cost_micros.spent, 2_100 * 3 + 50 * 15);
+    assert.ok(llm_tokens.in_doubt > 0 && cost_micros.in_doubt > 0, "the call that was lost");
+    assert.equal(llm_tokens.left, 0, "beyond its limit, and counted all the same");
+  });
+}

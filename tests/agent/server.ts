@@ -40,6 +40,8 @@ export type ModelServer = {
   readonly asked: Asked[];
   /** Tokens billed so far. */
   readonly billed: { input: number; output: number; calls: number };
+  /** Resolves when a caller has given up a request, with how often that was. */
+  readonly hungUp: Promise<number>;
   env(): Record<string, string>;
 };
 
@@ -50,6 +52,8 @@ export async function modelServer(t: Pick<TestContext, "after">, script: Script)
   const asked: Asked[] = [];
   const billed = { input: 0, output: 0, calls: 0 };
   const times = new Map<string, number>();
+  const givenUp = Promise.withResolvers<number>();
+  let hungUp = 0;
   const server = createServer((request, response) => {
     void serve(request, response).catch((error: unknown) => {
       response.destroy();
@@ -59,6 +63,7 @@ export async function modelServer(t: Pick<TestContext, "after">, script: Script)
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = JSON.parse(await bodyOf(request)) as Asked;
     asked.push(body);
+    response.on("close", () => void (response.writableEnded || givenUp.resolve(++hungUp)));
     const turn = body.messages.filter(({ role }) => role === "assistant").length;
     const same = JSON.stringify(body.messages);
     times.set(same, (times.get(same) ?? 0) + 1);
@@ -83,7 +88,7 @@ export async function modelServer(t: Pick<TestContext, "after">, script: Script)
     server.close();
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
-  return { url, asked, billed, env: () => ({ OPENAI_BASE_URL: url, OPENAI_API_KEY: "test" }) };
+  return { url, asked, billed, hungUp: givenUp.promise, env: () => ({ OPENAI_BASE_URL: url, OPENAI_API_KEY: "test" }) };
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {

@@ -2,12 +2,16 @@
 // and again inside the recovery. `npm run crash` does two million states; what is checked is in disk-check.ts.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { apart } from "./apart.ts";
 import { Interner, NOTHING_KNOWN, visitCrashStates } from "./crash-states.ts";
 import { type Image, EMPTY, SimulatedDisk } from "./disk.ts";
-import { sweep, sweepKills, type SweepReport } from "./disk-check.ts";
-import { JOURNEY, PAGES, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
+import type { SweepReport } from "./disk-check.ts";
+import type * as runs from "./disk-runs.ts";
 
 const CHECKPOINT_BYTES = 1_500;
+const RUNS = import.meta.resolve("./disk-runs.ts");
+const swept = (...args: Parameters<typeof runs.sweepWay>) => apart<typeof runs.sweepWay>(RUNS, "sweepWay", ...args);
+const killed = (...args: Parameters<typeof runs.sweepKillsOf>) => apart<typeof runs.sweepKillsOf>(RUNS, "sweepKillsOf", ...args);
 
 /** Passes when nothing is wrong and there was enough to be wrong. */
 function clean({ violations, ...figures }: SweepReport, least: number, note: (line: string) => void): void {
@@ -17,35 +21,35 @@ function clean({ violations, ...figures }: SweepReport, least: number, note: (li
 }
 
 test("a power cut at any moment of a short life: acknowledged stays, unasked never comes", async (t) => {
-  clean(await sweep(await travel(SHORT, { checkpointBytes: CHECKPOINT_BYTES }), { checkpointBytes: CHECKPOINT_BYTES, names: 8, most: 1_000 }), 3_000, (line) => t.diagnostic(line));
+  clean(await swept("SHORT", { checkpointBytes: CHECKPOINT_BYTES, names: 8, most: 1_000 }), 3_000, (line) => t.diagnostic(line));
 });
 
 test("a power cut at any moment, over segments and checkpoints", async (t) => {
-  clean(await sweep(await travel(ROTATIONS, { checkpointBytes: CHECKPOINT_BYTES }), { checkpointBytes: CHECKPOINT_BYTES, names: 8, most: 1_000 }), 2_000, (line) => t.diagnostic(line));
+  clean(await swept("ROTATIONS", { checkpointBytes: CHECKPOINT_BYTES, names: 8, most: 1_000 }), 2_000, (line) => t.diagnostic(line));
 });
 
 test("a power cut at any moment, with views, a hand edit and reopening, and again inside the recovery", { timeout: 300_000 }, async (t) => {
-  clean(await sweep(await travel(JOURNEY, { checkpointBytes: CHECKPOINT_BYTES }), { checkpointBytes: CHECKPOINT_BYTES, names: 8, second: 100_000 }), 120_000, (line) => t.diagnostic(line));
+  clean(await swept("JOURNEY", { checkpointBytes: CHECKPOINT_BYTES, names: 8, second: 100_000 }), 120_000, (line) => t.diagnostic(line));
 });
 
 test("a power cut at any moment, with fields in files of their own: what a record needs is there", async (t) => {
   const options = { checkpointBytes: CHECKPOINT_BYTES, names: 8, most: 400 };
-  clean(await sweep(await travel(PAGES, options), options), 3_000, (line) => t.diagnostic(line));
+  clean(await swept("PAGES", options), 3_000, (line) => t.diagnostic(line));
 });
 
 test("killed at any moment, with fields in files of their own, then the power goes", async (t) => {
   const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 6, most: 6 };
-  clean(await sweepKills(await travel(PAGES, options), options), 2_000, (line) => t.diagnostic(line));
+  clean(await killed("PAGES", options), 2_000, (line) => t.diagnostic(line));
 });
 
 test("killed at any moment, another goes on with what was not durable, then the power goes", async (t) => {
   const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 1, most: 12 };
-  clean(await sweepKills(await travel(ROTATIONS, options), options), 40_000, (line) => t.diagnostic(line));
+  clean(await killed("ROTATIONS", options), 40_000, (line) => t.diagnostic(line));
 });
 
 test("killed at any moment of a life with views and an edit, then the power goes", { timeout: 300_000 }, async (t) => {
   const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 2, most: 12 };
-  clean(await sweepKills(await travel(JOURNEY, options), options), 25_000, (line) => t.diagnostic(line));
+  clean(await killed("JOURNEY", options), 25_000, (line) => t.diagnostic(line));
 });
 
 /* ---------- the disk itself ---------- */

@@ -120,7 +120,7 @@ export const PARTS: readonly Part[] = [
   { name: "faults", what: "a fault at every mutating call of the JSON store", count: 2_100, run: faults },
   { name: "damage", what: "every cut of every file of a JSON state, and its bits flipped", count: 1_000_000, run: damage },
   { name: "mutants", what: "deliberate bugs that a named test must notice", count: 1_000, run: mutants },
-  { name: "kills", what: "kill -9 of four workers, JSON and SQLite", count: 300, run: kills },
+  { name: "kills", what: "kill -9 of four workers, JSON and SQLite", count: 500, run: kills },
   { name: "agents", what: "kill -9 of an agent of thirteen steps at each moment of its life, JSON, SQLite and Postgres", count: 1_000, run: agents },
   { name: "images", what: "crash states rebuilt from recorded system calls of the command line, JSON and SQLite, so many distinct ones of each", count: 50_000, run: images },
   { name: "powercuts", what: "real power cuts of ext4 and xfs under two processes, JSON and SQLite", count: 300, run: powercuts },

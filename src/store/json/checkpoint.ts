@@ -192,7 +192,8 @@ function* linesOf(fs: FileSystem, path: string): Iterable<{ readonly at: number;
   const fd = fs.open(path, "read");
   try {
     const { size } = fs.fstat(fd);
-    let buffer = Buffer.allocUnsafe(CHUNK);
+    // One byte more than a small file has: a read that does not fill it was the last.
+    let buffer = Buffer.allocUnsafe(Math.min(CHUNK, size + 1));
     for (let from = 0; from < size; ) {
       const bytes = readInto(fs, fd, buffer, from);
       let at = 0;

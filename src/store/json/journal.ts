@@ -50,10 +50,10 @@ export const hashOf = (body: Uint8Array): string => hash("sha256", body, "hex").
 
 /** The bytes of one line, in a buffer that is used again, and the hash of its body. */
 export class LineWriter {
-  #buffer = Buffer.allocUnsafe(64 << 10);
+  #buffer = Buffer.alloc(0);
 
   write(body: string): { bytes: Buffer; hash: string } {
-    if (this.#buffer.length < body.length * 3 + PREFIX + 1) this.#buffer = Buffer.allocUnsafe(body.length * 4 + PREFIX + 1);
+    if (this.#buffer.length < body.length * 3 + PREFIX + 1) this.#buffer = Buffer.allocUnsafe(Math.max(body.length * 4, 1 << 10) + PREFIX + 1);
     const end = PREFIX + this.#buffer.write(body, PREFIX, "utf8");
     const inner = this.#buffer.subarray(PREFIX, end);
     this.#buffer.write(crc32(inner).toString(16).padStart(8, "0"), 0, "latin1");

@@ -45,8 +45,8 @@ export function runTest(folder: string, [file, pattern]: Mutant["test"]): Promis
   const env = { ...process.env };
   // Otherwise the runner takes itself for a child of ours and reports in its own format.
   delete env["NODE_TEST_CONTEXT"];
-  const child = spawn(process.execPath, ["--test", "--test-reporter=tap", `--test-name-pattern=${pattern}`, join(folder, file)], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"], detached: true });
-  // The runner has a process for each file, which would outlive it.
+  const child = spawn(process.execPath, ["--test", "--test-isolation=none", "--test-reporter=tap", `--test-name-pattern=${pattern}`, join(folder, file)], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"], detached: true });
+  // The processes that the test started would outlive it.
   const timer = setTimeout(() => process.kill(-child.pid!, "SIGKILL"), TIMEOUT_MS);
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text: string) => (output += text));
