@@ -30,9 +30,11 @@ export function groupCommit(flush: (bodies: (() => unknown)[]) => Promise<unknow
 
 export type Figures = { readonly tasks: number; readonly tasks_s: number; readonly cpu_ms_task: number; readonly rss_mb: number };
 
-export async function load<T>(engine: Engine<T>, tasks: number, inFlight: number): Promise<Figures> {
+/** `timer_late_ms` is what the disk alone does to a process that flushes in its only thread. */
+export async function load<T>(engine: Engine<T>, tasks: number, inFlight: number): Promise<Figures & { readonly timer_late_ms: number }> {
   const wall = process.hrtime.bigint();
   const cpu = process.cpuUsage();
+  const lateness = timerLateness();
   let added = 0;
   let finished = 0;
   const ready: T[] = [];
@@ -61,7 +63,7 @@ export async function load<T>(engine: Engine<T>, tasks: number, inFlight: number
     }
   };
   await Promise.all([...Array.from({ length: 16 }, producer), ...Array.from({ length: inFlight }, runner)]);
-  return figures(tasks, wall, cpu);
+  return { ...figures(tasks, wall, cpu), timer_late_ms: lateness() };
 }
 
 export function figures(tasks: number, wall: bigint, cpu: NodeJS.CpuUsage): Figures {

@@ -24,7 +24,7 @@ function throughput(name: string, floor: string, ending: string, floorEnding: st
   const cpu = pairs.map((pair) => pair.own["cpu_ms_task"]!);
   row(`${name}: processor time a task`, `${median(cpu)} ms, floor ${median(pairs.map((p) => p.low["cpu_ms_task"]!))} ms`, "", null);
   const late = pairs.map((pair) => pair.own["timer_late_ms"]!);
-  row(`${name}: timer at most late under that load`, `${median(late)} ms (${spread(late)})`, "50 ms", median(late) <= 50);
+  row(`${name}: timer at most late under that load`, `${median(late)} ms (${spread(late)}), floor ${median(pairs.map((p) => p.low["timer_late_ms"]!))} ms`, "50 ms", median(late) <= 50);
 }
 
 function flushes(name: string, ending: string): void {

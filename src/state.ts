@@ -266,6 +266,8 @@ export class State {
   /** Drains the workers, flushes and closes. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
+      await Promise.all([...this.#workers].map((worker) => worker.drain()));
+      this.committer.store.hurry?.();
       await Promise.all([...this.#workers].map((worker) => worker.stop()));
       await this.committer.drain();
       await this.committer.store.close();

@@ -4,6 +4,7 @@ import type { Resource } from "../src/core/budget.ts";
 import type { PatchRecord } from "../src/core/patch.ts";
 import { Meter, Section, Trouble, Value, When } from "./parts.tsx";
 import { useQuery } from "./query.ts";
+import { duration } from "./time.ts";
 
 export function AgentList() {
   const { data, error } = useQuery<readonly AgentView["agent"][]>("agent_list", {});
@@ -25,7 +26,7 @@ export function AgentList() {
   );
 }
 
-/** The agent of a task; nothing when it has none. */
+/** The agent of a task that has one. */
 export function AgentSection({ id }: { id: string }) {
   const { data: view } = useQuery<AgentView>("agent_show", { id });
   if (view === null) return null;
@@ -43,7 +44,7 @@ export function AgentSection({ id }: { id: string }) {
             {state.known_facts.map((fact, i) => (
               <div key={i}>
                 <dt>{fact.key}</dt>
-                <dd>{typeof fact.value === "string" ? fact.value : JSON.stringify(fact.value)} <span class="quiet">{fact.source}{fact.confidence === undefined ? "" : `, ${Math.round(fact.confidence * 100)} %`}</span></dd>
+                <dd>{typeof fact.value === "string" ? fact.value : JSON.stringify(fact.value)} <span class="quiet">({fact.source}{fact.confidence === undefined ? "" : `, ${Math.round(fact.confidence * 100)} %`})</span></dd>
               </div>
             ))}
           </dl>
@@ -57,15 +58,24 @@ export function AgentSection({ id }: { id: string }) {
   );
 }
 
-const RESOURCES: readonly Resource[] = ["steps", "wall_time_ms", "llm_tokens", "tool_calls", "cost_micros"];
+/** As people call them, and count them. */
+const RESOURCES: { readonly [resource in Resource]: { readonly label: string; readonly text: (n: number) => string } } = {
+  steps: { label: "steps", text: whole }, wall_time_ms: { label: "working time", text: duration }, llm_tokens: { label: "tokens", text: whole }, tool_calls: { label: "tool calls", text: whole },
+  cost_micros: { label: "cost", text: (n) => (n / 1_000_000).toFixed(2) },
+};
+
+function whole(n: number): string {
+  return n.toLocaleString();
+}
 
 function BudgetSection({ view }: { view: AgentView }) {
-  const bars = RESOURCES.flatMap((resource) => {
+  const bars = (Object.keys(RESOURCES) as Resource[]).flatMap((resource) => {
+    const { label, text } = RESOURCES[resource];
     const { limit, spent, reserved, in_doubt } = view.spend[resource];
     const used = spent + reserved + in_doubt;
     if (limit === null) return [];
-    const apart = [reserved > 0 ? `${reserved} reserved` : "", in_doubt > 0 ? `${in_doubt} in doubt` : ""].filter((part) => part !== "");
-    return [<Meter key={resource} label={resource.replaceAll("_", " ")} value={used} max={limit} note={[`${used} of ${limit}`, ...apart].join(", ")} />];
+    const apart = [reserved > 0 ? `${text(reserved)} reserved` : "", in_doubt > 0 ? `${text(in_doubt)} in doubt` : ""].filter((part) => part !== "");
+    return [<Meter key={resource} label={label} value={used} max={limit} note={[`${text(used)} of ${text(limit)}`, ...apart].join(", ")} />];
   });
   if (bars.length === 0) return null;
   return (

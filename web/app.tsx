@@ -112,7 +112,7 @@ function TokenPage() {
 }
 
 function Keys({ onClose }: { onClose: () => void }) {
-  const keys = [...PAGES.map(({ key, name }) => [key, name]), ["a", "Add a task"], ["/", "Go to a task"], ["↓ ↑ or j k", "From row to row"], ["Enter", "Open"], ["?", "These keys"]];
+  const keys = [...PAGES.map(({ key, name }) => [key, name]), ["a", "Add a task"], ["/", "Go to a task"], ["↓ ↑ or j k", "From row to row"], ["Enter", "Open"], ["Ctrl+Enter", "Send a form"], ["?", "These keys"]];
   return (
     <Dialog title="Keys" onClose={onClose}>
       <dl class="keys">{keys.map(([key, what]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl>

@@ -32,7 +32,7 @@ function BatchLine({ batch }: { batch: Batch }) {
 
 function Progress({ id, summary }: { id: string; summary: BatchSummary }) {
   const others = (["failed", "waiting", "blocked", "review", "cancelled"] as const).filter((name) => summary[name] > 0).map((name) => `${summary[name]} ${name}`);
-  return <Meter label={`Progress of ${id}`} value={summary.completed} max={summary.total} note={`${summary.completed} of ${summary.total} completed (${summary.progress_percent} %)${others.length === 0 ? "" : `, ${others.join(", ")}`}`} />;
+  return <Meter label="Progress" of={id} value={summary.completed} max={summary.total} note={`${summary.completed} of ${summary.total} completed (${summary.progress_percent} %)${others.length === 0 ? "" : `, ${others.join(", ")}`}`} />;
 }
 
 export function BatchPage({ id }: { id: string }) {

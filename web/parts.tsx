@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Status } from "../src/core/records.ts";
 import { ApiError, call } from "./api.ts";
+import { Next } from "./next.tsx";
 import { ago, local } from "./time.ts";
 
 export const STATUSES: readonly Status[] = ["pending", "in_progress", "waiting", "review", "completed", "failed", "cancelled"];
@@ -32,7 +33,7 @@ export function Value({ value }: { value: unknown }) {
 export function Trouble({ error }: { error: ApiError | null }) {
   return error === null ? null : (
     <p class="trouble" role="alert">
-      {error.message} {error.next !== null && <span class="next">{error.next}</span>}
+      {error.message} {error.next !== null && <span class="next"><Next text={error.next} /></span>}
     </p>
   );
 }
@@ -46,12 +47,13 @@ export function Section({ title, children, aside }: { title: string; children: C
   );
 }
 
-export function Meter({ label, value, max, note }: { label: string; value: number; max: number; note?: string }) {
+/** `of`: what is measured, for those who do not see where it stands. */
+export function Meter({ label, of, value, max, note }: { label: string; of?: string; value: number; max: number; note?: string }) {
   const share = max > 0 ? Math.min(value / max, 1) : 0;
   return (
     <div class={`meter${share >= 1 ? " is-over" : share >= 0.8 ? " is-near" : ""}`}>
       <span class="meter-label">{label}</span>
-      <progress value={share} max={1} aria-label={label} />
+      <progress value={share} max={1} aria-label={of === undefined ? label : `${label} of ${of}`} />
       <span class="meter-note">{note ?? `${value} of ${max}`}</span>
     </div>
   );
@@ -79,7 +81,14 @@ export function useAction(): { readonly busy: boolean; readonly error: ApiError 
   };
 }
 
-/** A dialog of the browser: it keeps the focus, and Escape closes it. */
+function sendForm(event: KeyboardEvent): void {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+  event.preventDefault();
+  // By its button: one that is disabled, because it is being sent, sends nothing again.
+  (event.target as Element).closest("form")?.querySelector<HTMLButtonElement>("button.is-main")?.click();
+}
+
+/** A dialog of the browser: it keeps the focus, Escape closes it, and Ctrl+Enter sends its form from any field. */
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
   useEffect(() => {
@@ -87,7 +96,7 @@ export function Dialog({ title, onClose, children }: { title: string; onClose: (
     if (!dialog.open) dialog.showModal();
   }, []);
   return (
-    <dialog ref={ref} onClose={onClose} aria-labelledby="dialog-title">
+    <dialog ref={ref} onClose={onClose} onKeyDown={sendForm} aria-labelledby="dialog-title">
       <h2 id="dialog-title">{title}</h2>
       {children}
     </dialog>

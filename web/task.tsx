@@ -9,13 +9,13 @@ import { useQuery } from "./query.ts";
 import { Timeline, type ShownStep } from "./steps.tsx";
 import { local } from "./time.ts";
 
-type Detail = { readonly task: Task; readonly steps: readonly ShownStep[] };
+type Detail = { readonly task: Task; readonly steps: readonly ShownStep[]; readonly agent?: object };
 
 export function TaskPage({ id }: { id: string }) {
   const { data, error } = useQuery<Detail>("task_show", { id });
   const { data: why } = useQuery<Why>("why", { id });
   if (data === null) return error === null ? <p class="none">…</p> : <><h1>Task {id}</h1><Trouble error={error} /></>;
-  const { task, steps } = data;
+  const { task, steps, agent } = data;
   return (
     <article class="task">
       <header class="page-head">
@@ -30,7 +30,7 @@ export function TaskPage({ id }: { id: string }) {
       {task.error !== null && <Section title="Error"><Value value={task.error.cause === undefined ? task.error.message : `${task.error.message}\n${task.error.cause}`} /></Section>}
       {task.result !== null && <Section title="Result"><Value value={task.result} /></Section>}
       <Section title="Steps"><Timeline task={task} steps={steps} /></Section>
-      <AgentSection id={String(task.id)} />
+      {agent !== undefined && <AgentSection id={String(task.id)} />}
       <HistorySection id={String(task.id)} />
     </article>
   );
@@ -42,7 +42,7 @@ function WhySection({ why }: { why: Why | null }) {
   return (
     <Section title="Why it stands here">
       <p>{why.summary}</p>
-      {why.blockers.length > 0 && <p>Behind {why.blockers.map((blocker) => <a key={blocker.id} href={`/tasks/${blocker.id}`}>#{blocker.id} ({blocker.status}) </a>)}</p>}
+      {why.blockers.length > 0 && <p>Behind {why.blockers.map((blocker) => <span key={blocker.id}><a href={`/tasks/${blocker.id}`}>#{blocker.id}</a> ({blocker.status}) </span>)}</p>}
       {why.decisions.length > 0 && <p><a href="/inbox">{why.decisions.map(({ id }) => id).join(", ")}</a> {why.decisions.length === 1 ? "waits" : "wait"} for a person.</p>}
       {skip.length + check.length + redo.length > 0 && (
         <p class="quiet">A next execution skips {skip.length} recorded steps, checks {check.length}, runs {redo.length} again.</p>
@@ -56,8 +56,8 @@ function Facts({ task }: { task: Task }) {
   const rows: readonly (readonly [string, ComponentChildren])[] = [
     ["attempts", `${task.attempts} of ${task.max_attempts}`], ["queue", task.queue], ["priority", task.priority], ["key", task.key],
     ["batch", task.batch_id && <a href={`/batches/${task.batch_id}`}>{task.batch_id}</a>], ["parent", task.parent_id && <a href={`/tasks/${task.parent_id}`}>#{task.parent_id}</a>],
-    ["after", task.depends_on.length > 0 && task.depends_on.map((other) => <a key={other} href={`/tasks/${other}`}>#{other} </a>)],
-    ["tags", task.tags.length > 0 && task.tags.map((tag) => <a key={tag} href={`/?tag=${encodeURIComponent(tag)}`}>{tag} </a>)], ["worker", task.worker],
+    ["after", task.depends_on.length > 0 && task.depends_on.map((other) => <span key={other}><a href={`/tasks/${other}`}>#{other}</a> </span>)],
+    ["tags", task.tags.length > 0 && task.tags.map((tag) => <span key={tag}><a href={`/?tag=${encodeURIComponent(tag)}`}>{tag}</a> </span>)], ["worker", task.worker],
     ["deadline", task.deadline_at && <When at={task.deadline_at} />], ["not before", task.run_at && <When at={task.run_at} />],
     ["created", <When at={task.created_at} />], ["completed", task.completed_at && <When at={task.completed_at} />],
   ];

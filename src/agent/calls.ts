@@ -43,7 +43,7 @@ async function runCall(call: Call, scope: StepScope): Promise<void> {
   const tool = session.setup.tools.get(part.toolName);
   if (!tool) return say(call, error(`There is no tool called ${JSON.stringify(part.toolName)}. There are: ${[...session.setup.tools.keys()].join(", ")}.`));
   if (part["invalid"] !== undefined) return say(call, error(`The arguments are not JSON: ${String(part["invalid"])}`));
-  const checked = await tool.schema.check(part.input);
+  const checked = await session.attempt.busy(() => tool.schema.check(part.input));
   if (!checked.ok) return say(call, error(`The arguments do not fit the schema of ${tool.name}: ${checked.why}`));
   const approved = await approvedInput(call, scope, tool);
   if (!approved.ok) return say(call, approved.output);
@@ -56,7 +56,7 @@ type Approved = { readonly ok: true; readonly input: Json; readonly value: unkno
 /** What may run: the arguments as they are, as a person approved or edited them, or a result that says why nothing may. */
 async function approvedInput({ session, part }: Call, scope: StepScope, tool: OwnTool): Promise<Approved> {
   const action: Action = { tool: tool.name, arguments: part.input, risk: tool.risk, call_id: part.toolCallId };
-  const wanted = tool.own !== true && (needsApproval(action, session.setup.policy, session.setup.rule) || (await tool.needsApproval(part.input, { toolCallId: part.toolCallId })));
+  const wanted = tool.own !== true && (needsApproval(action, session.setup.policy, session.setup.rule) || (await session.attempt.busy(() => tool.needsApproval(part.input, { toolCallId: part.toolCallId }))));
   let input = part.input;
   if (wanted) {
     const outcome = outcomeOf(await scope.decide("approve", askForAction(action, session.task.id, session.setup.policy)))!;
@@ -65,7 +65,7 @@ async function approvedInput({ session, part }: Call, scope: StepScope, tool: Ow
     if (!("arguments" in outcome)) return { ok: false, output: { type: "execution-denied", reason: "The question whether this call may run was withdrawn, so it did not run." } };
     input = outcome.arguments;
   }
-  const checked = await tool.schema.check(input);
+  const checked = await session.attempt.busy(() => tool.schema.check(input));
   if (!checked.ok) return { ok: false, output: error(`The arguments, as a person edited them, do not fit the schema of ${tool.name}: ${checked.why}`) };
   return { ok: true, input, value: checked.value };
 }

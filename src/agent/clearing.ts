@@ -7,6 +7,7 @@ import type { CarryOver, Message } from "../core/message.ts";
 import { wellFormed } from "../core/retry.ts";
 import { ask } from "./answer.ts";
 import { jsonIn, textIn, type ModelAnswer, type PromptMessage } from "./model.ts";
+import { ASK_PERSON } from "./own-tools.ts";
 import { callsOf, partsOf, render } from "./render.ts";
 import type { Session } from "./session.ts";
 import { cutBytes } from "./tool.ts";
@@ -25,7 +26,7 @@ export async function clearWhenFull(session: Session): Promise<boolean> {
   const { view, setup, messages } = session;
   const { epoch, context_tokens } = view.agent;
   if (context_tokens < setup.contextTokens || messages.length < LEAST_MESSAGES) return false;
-  const known = factual(messages);
+  const known = factual(messages, new Set([...setup.tools.values()].filter(({ own }) => own).map(({ name }) => name)));
   const shown = render({ instructions: setup.instructions ?? "", state: view.state, spend: view.spend }, messages, { max_artifact_bytes_in_context: 0 });
   const prompt: PromptMessage[] = [...shown.prompt, { role: "user", content: [{ type: "text", text: ASK }] }];
   const carryOver = await ask(session, {
@@ -49,20 +50,29 @@ function readCarryOver(said: ModelAnswer): CarryOver {
   }
 }
 
-/** What the messages say by themselves: which tools ran, and what a person refused. Models forget; records do not. */
-function factual(messages: readonly Message[]): CarryOver {
-  const results = new Map(messages.filter(({ role }) => role === "tool").map((message) => [message.seq, partsOf(message)[0]?.["output"] as { readonly type?: string; readonly reason?: string } | undefined]));
+type Output = { readonly type?: string; readonly reason?: string; readonly value?: Json };
+
+/**
+ * What the messages say by themselves: which tools ran, what a person refused and answered. Models forget; records do not.
+ * What an agent's `own` tools did is in its state: a plan it gave up must not come back as something that ran.
+ */
+function factual(messages: readonly Message[], own: ReadonlySet<string>): CarryOver {
+  const results = new Map(messages.filter(({ role }) => role === "tool").map((message) => [message.seq, partsOf(message)[0]?.["output"] as Output | undefined]));
   const before = messages.filter(({ role }) => role === "carry_over").map((message) => message.content as unknown as CarryOver);
-  const calls = messages.filter(({ role }) => role === "assistant").flatMap((message) => callsOf(message).map((call, i) => ({ text: `${call.toolName} ${cutBytes(JSON.stringify(call.input), 300)}`, result: results.get(message.seq + 1 + i) })));
+  const calls = messages.filter(({ role }) => role === "assistant").flatMap((message) => callsOf(message).map((call, i) => ({ call, text: `${call.toolName} ${cutBytes(JSON.stringify(call.input), 300)}`, result: results.get(message.seq + 1 + i) })));
+  const answered = calls.filter(({ call, result }) => call.toolName === ASK_PERSON && own.has(ASK_PERSON) && result?.type === "text");
+  const ran = calls.filter(({ call, result }) => !own.has(call.toolName) && (result?.type === "text" || result?.type === "json"));
   const denied = calls.filter(({ result }) => result?.type === "execution-denied");
   const task = messages.find(({ role }) => role === "user");
   return {
     done: [...before.flatMap(({ done }) => done), ...(before.length === 0 && task ? [`The task was: ${cutBytes(textIn(partsOf(task)), 4_000)}`] : [])],
     next: [],
-    decisions: [...before.flatMap(({ decisions }) => decisions), ...denied.map(({ text, result }) => `${text}: ${result!.reason ?? "denied"}`)],
-    do_not_repeat: [...before.flatMap(({ do_not_repeat }) => do_not_repeat), ...calls.filter(({ result }) => result?.type === "text" || result?.type === "json").map(({ text }) => `${text} (ran)`)].slice(-100),
+    decisions: [...before.flatMap(({ decisions }) => decisions), ...denied.map(({ text, result }) => `${text}: ${result!.reason ?? "denied"}`), ...answered.map(({ call, result }) => `${questionOf(call.input)} A person answered: ${cutBytes(String(result!.value), 4_000)}`)],
+    do_not_repeat: [...before.flatMap(({ do_not_repeat }) => do_not_repeat), ...ran.map(({ text }) => `${text} (ran)`)].slice(-100),
   };
 }
+
+const questionOf = (input: Json): string => cutBytes(String((input as { question?: Json } | null)?.question ?? ""), 1_000);
 
 function joined(said: CarryOver, known: CarryOver): Json {
   const all = Object.fromEntries(LISTS.map((name) => [name, [...new Set([...known[name], ...said[name]])]]));

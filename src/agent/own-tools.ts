@@ -50,8 +50,10 @@ const agentPatch = own({
   execute: async (input, _, desk, call) => ({ revision: await desk.patch(input as Patch, `${call}/patch`) }),
 });
 
+export const ASK_PERSON = "ask_person";
+
 const askPerson = own({
-  name: "ask_person",
+  name: ASK_PERSON,
   description: "Asks the person you work for. Use it only for what you cannot find out: the answer may take hours.",
   takes: { type: "object", properties: { question: { type: "string", minLength: 1, description: "one question, with what is needed to answer it" } }, required: ["question"], additionalProperties: false },
   answer: async (input, { task }, scope) => {

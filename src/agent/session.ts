@@ -123,7 +123,7 @@ export class Session {
   /** Writes under the task's fence. */
   async commit(puts: readonly Put[], extra: { additions?: Parameters<Committer["commit"]>[0]["additions"]; guards?: Parameters<Committer["commit"]>[0]["guards"] } = {}): Promise<void> {
     const { guards = [], additions = [] } = extra;
-    const result = await this.committer.commit({ guards: [fenceGuard(this.task), ...guards], puts, additions });
+    const result = await this.attempt.busy(() => this.committer.commit({ guards: [fenceGuard(this.task), ...guards], puts, additions }));
     if (result.ok) return;
     if ("error" in result) throw result.error;
     if (result.conflict.kind === "task") throw leaseLost(this.task.id, result.conflict.record);
@@ -132,19 +132,19 @@ export class Session {
 
   /** Reads the agent anew: people may have patched it, or raised its budget. */
   async refresh(): Promise<AgentView> {
-    return (this.view = await showAgent(this.committer, this.task.id));
+    return (this.view = await this.attempt.busy(() => showAgent(this.committer, this.task.id)));
   }
 
   /** Patches the agent's state, once for each `stepKey` of a round. */
   async patch(patch: Patch, stepKey: string): Promise<number> {
-    const { agent } = await patchAgent(this.committer, this.task.id, patch, { actor: this.attempt.actor, fence: this.task.fence, step_key: stepKey });
+    const { agent } = await this.attempt.busy(() => patchAgent(this.committer, this.task.id, patch, { actor: this.attempt.actor, fence: this.task.fence, step_key: stepKey }));
     return agent.revision;
   }
 
   /** Takes what a call may use out of the budget; waits for a person while there is not enough. `limit` bounds its time. */
   async reserve(scope: StepScope, key: string, amounts: Amounts): Promise<{ readonly reservation: Reservation; readonly limit: TimeLimit }> {
     for (;;) {
-      const reserved = await reserve(this.committer, this.task, key, amounts);
+      const reserved = await this.attempt.busy(() => reserve(this.committer, this.task, key, amounts));
       if (reserved.ok) return { reservation: reserved.reservation, limit: new TimeLimit(this, reserved.reservation, reserved.timeLeftMs - this.#uncounted()) };
       const decision = await scope.decide("budget", askForBudget(this.task.id, reserved.over));
       if (decision.status === "approved") continue;

@@ -33,8 +33,10 @@ export class TimeLimit {
     if (this.up) throw new NotDone("it was not begun again: the agent's working time is used up");
     const cut = new AbortController();
     const cancel = this.#watch(() => cut.abort(new UsageLimitError("The agent's working time is used up.", this.#keeper.now())));
+    const either = AbortSignal.any([signal, cut.signal]);
     try {
-      return await Promise.race([call(AbortSignal.any([signal, cut.signal])), rejectOn(cut.signal)]);
+      // Code that does not listen to its signal never ends; the timer must.
+      return await Promise.race([call(either), rejectOn(either)]);
     } catch (error) {
       if (!cut.signal.aborted || signal.aborted) throw error;
       await this.#keeper.countTime(this.#reservation);
@@ -66,5 +68,9 @@ export class TimeLimit {
 }
 
 function rejectOn(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
+  return new Promise((_, reject) => {
+    const end = () => reject(signal.reason as Error);
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end, { once: true });
+  });
 }

@@ -26,7 +26,7 @@ export const ERROR_CODES = {
 } as const;
 
 /** What helps against an error that does not say it more exactly. */
-const NEXT: { readonly [code in keyof typeof ERROR_CODES]: string } = {
+export const NEXT: { readonly [code in keyof typeof ERROR_CODES]: string } = {
   usage: "Correct it and try again.",
   value_refused: "Make it plain JSON, or smaller, and try again.",
   not_found: "See what there is: pawl list.",
@@ -64,9 +64,14 @@ export class PawlError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "PawlError";
     this.code = code;
-    this.next = options.next ?? NEXT[code];
+    this.next = options.next ?? withId(NEXT[code], options.details?.["id"]);
     this.details = options.details;
   }
+}
+
+/** The task it is about takes the place of "ID". */
+function withId(next: string, id: unknown): string {
+  return typeof id === "number" ? next.replace(/\bID\b/, String(id)) : next;
 }
 
 /** True for a PawlError, of the given code when one is named. */

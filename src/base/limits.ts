@@ -48,6 +48,10 @@ export const LIMITS = {
   reviews: 5,
   /** How long a claim lasts without a heartbeat, in ms. On one host a kernel lock tells death at once. */
   leaseMs: 30_000,
+  /** How often a worker says that it is there, in ms: each time is a write. */
+  workerSeenMs: 3_600_000,
+  /** After so long unseen, with nothing it owns, the record of a worker on another host is removed, in ms: a laptop may sleep for a week, and of one that wakes later only the leases count. */
+  workerUnseenMs: 14 * 86_400_000,
   /** How long a claim by a command that does not stay lasts, in ms. */
   heldLeaseMs: 3_600_000,
   /** How long a copy waits for tasks in progress unless told otherwise, in ms: what ends soon may end, then a person decides. */
@@ -144,6 +148,8 @@ export const LIMITS = {
   postgresMigrateMs: 600_000,
   /** How long a lost server is tried again before a call fails, in ms: a restart takes a few seconds, a failover half a minute. */
   postgresPatienceMs: 30_000,
+  /** The same while the state is closed, in ms: whoever ends a program does not wait for a server that is gone. */
+  postgresCloseMs: 3_000,
   /** How often others' changes are looked for behind the notifications, in ms, give or take a fifth. */
   postgresPollMs: 5_000,
   /** How long a claim waits for a task to become due at most, in ms: clients of MCP give a call about a minute. */

@@ -130,5 +130,5 @@ function number(param: Param, value: unknown, name: string): number {
 }
 
 function bad(name: string, value: unknown, wanted: string): PawlError {
-  return new PawlError("usage", `${name} must be ${wanted}, not ${JSON.stringify(value)?.slice(0, 80)}.`, { next: "Correct it; the help of the command says what it takes.", details: { param: name } });
+  return new PawlError("usage", `${name} must be ${wanted}, not ${JSON.stringify(value)?.slice(0, 80)}.`, { details: { param: name } });
 }

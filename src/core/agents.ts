@@ -84,7 +84,8 @@ async function commitOwned(committer: Committer, task: Task, guards: readonly Gu
   throw new PawlError("conflict", `The agent of task ${task.id} was changed in the same moment.`, { next: "Try again." });
 }
 
-async function findAgent(committer: Committer, taskId: number): Promise<Agent | null> {
+/** Null when the task has none. */
+export async function findAgent(committer: Committer, taskId: number): Promise<Agent | null> {
   return ((await committer.store.get("agent", [taskId]))[0] ?? null) as unknown as Agent | null;
 }
 
@@ -156,7 +157,7 @@ export async function patchAgent(committer: Committer, ref: number | string, raw
 
 function staleRevision(agent: Agent, revision: number): PawlError {
   return new PawlError("conflict", `The patch was made for revision ${revision} of the agent of task ${agent.task_id}; it is at ${agent.revision} now.`, {
-    next: `See what changed: pawl agent diff ${agent.task_id} --from ${revision}. Then patch revision ${agent.revision}.`,
+    next: `See ${revision < agent.revision ? `what changed: pawl agent diff ${agent.task_id} --from ${revision}` : `its revisions: pawl agent history ${agent.task_id}`}. Then patch revision ${agent.revision}.`,
     details: { task_id: agent.task_id, expected: revision, current: agent.revision },
   });
 }
@@ -207,6 +208,7 @@ export type AgentVerbs = {
   history(ref: number | string, options?: { after?: number; limit?: number }): Promise<PatchRecord[]>;
   at(ref: number | string, revision: number): Promise<AgentState>;
   diff(ref: number | string, from: number, to?: number): Promise<AgentDiff>;
+  /** Throws `not_found` for a task without an agent. */
   messages(ref: number | string, query?: MessageQuery): Promise<Message[]>;
   budget(ref: number | string): Promise<BudgetView>;
   /** Raises limits; an open decision about the budget is approved with it. */
@@ -221,7 +223,7 @@ export function agentVerbs(home: { readonly committer: Committer; readonly actor
     history: (ref, options) => patchesOf(home.committer, ref, options),
     at: (ref, revision) => agentAt(home.committer, ref, revision),
     diff: (ref, from, to) => diffAgent(home.committer, ref, from, to),
-    messages: (ref, query) => messagesOf(home.committer, ref, query),
+    messages: async (ref, query) => messagesOf(home.committer, (await getAgent(home.committer, ref)).task_id, query),
     budget: (ref) => showBudget(home.committer, ref),
     addToBudget: async (ref, add, options) => {
       const { decision } = await addToBudget(home.committer, ref, add, options?.actor ?? home.actor, options?.reason);

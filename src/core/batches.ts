@@ -78,6 +78,13 @@ export async function dueInBatches(committer: Committer, queue: string): Promise
   return counted.filter(({ due }) => due > 0);
 }
 
+/** Queues but this one that have due tasks outside of batches, and how many. */
+export async function dueInQueues(committer: Committer, but: string): Promise<{ readonly queue: string; readonly due: number }[]> {
+  const queues = Object.keys(await committer.store.count("task", { index: "due" }, "queue")).filter((queue) => queue !== but);
+  const counted = await Promise.all(queues.map(async (queue) => ({ queue, due: await committer.store.count("task", { index: "due", equals: { queue, batch_id: null } }) })));
+  return counted.filter(({ due }) => due > 0);
+}
+
 export async function itemsOf(committer: Committer, batchId: string): Promise<Item[]> {
   const items: Item[] = [];
   let after: Rec | undefined;

@@ -111,6 +111,11 @@ export async function nextDue(committer: Committer, lane: Lane): Promise<Task[]>
   return (await committer.store.list("task", { index: "due", equals: { queue: lane.queue, batch_id: lane.batch_id }, limit: 1 })).map(asTask);
 }
 
+/** The tasks a claim of its lane would give before this due one, nearest first, `most` of them at the most. */
+export async function dueBefore(committer: Committer, task: Task, most: number): Promise<Task[]> {
+  return (await committer.store.list("task", { index: "due", equals: { queue: task.queue, batch_id: task.batch_id }, after: task, reverse: true, limit: most })).map(asTask);
+}
+
 /** True while something in these lanes will move by itself or is moving: due, delayed, worked on, sleeping. Blocked tasks and decisions do not count. */
 export async function isMoving(committer: Committer, lanes: readonly Lane[], verifier: string | null): Promise<boolean> {
   const { store } = committer;

@@ -32,7 +32,7 @@ export const MESSAGE_KIND: Kind = {
   name: "message",
   fields: { task_id: "integer", seq: "integer", epoch: "integer", role: "text", content: "json", round: "integer", step_key: "text", tokens: "integer", created_at: "text" },
   key: ["task_id", "seq"],
-  // None: SQLite keeps a kind without them as it comes, and as a tree each message of a KiB would take a page of its own.
+  // None: a conversation is read along its key.
   indexes: {},
 };
 

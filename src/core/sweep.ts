@@ -40,6 +40,7 @@ export async function sweep(committer: Committer, evidence: Evidence, actor: str
   // A dead worker may have completed a task and never come to its dependents, or its parent.
   if (full || buried > 0) moved.push(await repairBlocked(committer, actor), await repairChildWaits(committer, actor));
   if (full) moved.push(await repairSlots(committer, actor));
+  if (full) await forgetUnseen(committer, evidence, now);
   if (full) await forgetOperations(committer, now);
   return moved.reduce((sum, n) => sum + n, 0);
 }
@@ -77,10 +78,11 @@ export async function nextInstant(committer: Committer): Promise<number | null> 
 
 /** Tasks of workers that are dead, or silent beyond their lease with nothing to show that they live. */
 async function takeOverDead(committer: Committer, evidence: Evidence, actor: string): Promise<{ moved: number; buried: number }> {
-  const workers = (await committer.store.list("worker", { limit: PAGE })) as unknown as WorkerRecord[];
+  const workers = await allWorkers(committer);
   let moved = 0;
   let buried = 0;
   for (const worker of workers) {
+    if (worker.id === actor) await confirmSeen(committer, worker);
     if (evidence.ownerState(worker, worker.id) !== "dead") continue;
     const freed = await buryWorker(committer, evidence, worker, actor);
     if (freed === null) continue;
@@ -94,6 +96,31 @@ async function takeOverDead(committer: Committer, evidence: Evidence, actor: str
     moved += await takeOne(committer, task, actor, `its lease ran out ${task.lease_expires_at}`);
   }
   return { moved, buried };
+}
+
+const allWorkers = async (committer: Committer): Promise<WorkerRecord[]> => (await listAll(committer, "worker", {})) as unknown as WorkerRecord[];
+
+/** A worker says now and then that it is there: from another host nothing else of it can be seen. */
+async function confirmSeen(committer: Committer, worker: WorkerRecord): Promise<void> {
+  const now = committer.store.clock.now();
+  if (parseIso(worker.seen_at) + LIMITS.workerSeenMs > now) return;
+  await committer.commit({ puts: [{ kind: "worker", key: worker.id, set: { seen_at: iso(now) } }] });
+}
+
+/** Workers that own nothing and that no worker of their host came back to bury. */
+async function forgetUnseen(committer: Committer, evidence: Evidence, now: number): Promise<void> {
+  const unseen = (await allWorkers(committer)).filter((worker) => parseIso(worker.seen_at) + LIMITS.workerUnseenMs <= now && evidence.ownerState(worker, worker.id) === "unknown");
+  if (unseen.length === 0) return;
+  const owners = new Set((await listAll(committer, "task", { index: "lease" })).map((task) => asTask(task).worker));
+  for (const { id, seen_at } of unseen) {
+    if (owners.has(id)) continue;
+    const processes = (await listAll(committer, "process", { equals: { worker: id } })) as unknown as ProcessRecord[];
+    // One that has slept so long may say at this moment that it is there.
+    await committer.commit({
+      guards: [{ kind: "worker", key: id, is: { seen_at } }],
+      puts: [{ kind: "worker", key: id, delete: true }, ...processes.map(({ pid }) => ({ kind: "process", key: [id, pid], delete: true }) as const)],
+    });
+  }
 }
 
 /** A silent owner that lives keeps its task until the attempt's time-out, counted from the lease it last renewed. */

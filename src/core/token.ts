@@ -30,7 +30,7 @@ export function parseToken(text: string, id?: number): Token {
   const match = /^([0-9]{1,15})\.([0-9]{1,15})\.([A-Za-z0-9_-]+)$/.exec(text.trim());
   if (!match) throw new PawlError("usage", "That is not the token of a claim.", { next: "Pass the token that `pawl claim --json` printed." });
   const token = { id: Number(match[1]), fence: Number(match[2]), worker: match[3]! };
-  if (id !== undefined && token.id !== id) throw new PawlError("usage", `That token is for task ${token.id}, not for task ${id}.`);
+  if (id !== undefined && token.id !== id) throw new PawlError("usage", `That token is for task ${token.id}, not for task ${id}.`, { next: `Pass the token of task ${id}, or name task ${token.id}.` });
   return token;
 }
 

@@ -2,8 +2,10 @@
 // or ask, and the command that moves it. Reads only.
 import { parseIso } from "../base/clock.ts";
 import type { Json } from "../base/json.ts";
+import { LIMITS } from "../base/limits.ts";
 import { breakerIds, standsLine, type Breaker } from "./breaker.ts";
 import { getBreakers } from "./breakers.ts";
+import { dueBefore } from "./claim.ts";
 import { OPEN, SHOWN_CHILDREN, shownChildren, type ShownChildren } from "./children.ts";
 import type { Committer } from "./committer.ts";
 import { blockersOf } from "./dependency.ts";
@@ -32,6 +34,8 @@ export type Why = {
   readonly error: Json;
   readonly feedback: string | null;
   readonly blockers: readonly { readonly id: number; readonly status: string }[];
+  /** How many due tasks its queue gives out before it, counted up to 100; null when it is not due. */
+  readonly ahead: number | null;
   /** The open children it waits for, the first of them. */
   readonly children: readonly { readonly id: number; readonly status: string }[];
   readonly decisions: readonly { readonly id: string; readonly question: string; readonly since: string }[];
@@ -44,6 +48,8 @@ export type Why = {
   readonly next: string;
 };
 
+/** Further than this nobody needs to count. */
+const MOST_AHEAD = 100;
 /** How an attempt can end. */
 const ENDS = new Set(["attempt_failed", "failed", "rejected", "owner_lost", "released", "review_error", "completed", "parked"]);
 
@@ -61,11 +67,13 @@ export async function explain(committer: Committer, task: Task, ownerState: Evid
     task.line ? slotsOf(committer, task.line) : Promise.resolve([]),
     parkedOn(task).some(({ kind }) => kind === "child" || kind === "children") ? shownChildren(committer, task.id, OPEN).then(({ first }) => first) : Promise.resolve([]),
   ]);
+  const due = task.status === "pending" && task.ready;
+  const queue = due ? await queueBefore(committer, task) : null;
   const held = breakers.filter((breaker) => breaker !== null && standsLine(breaker, store.clock.now()) !== null) as Breaker[];
   const open = decisions.filter((decision) => decision.status === "open");
   const dead = task.worker !== null && ownerState(owner, task.worker) === "dead";
   const schedule = scheduleOf(history[0]?.reason ?? null);
-  const facts = { task, blockers, held, slots, open, children, owner, dead, now: store.clock.now(), lastOutput: output[0] ?? null };
+  const facts = { task, blockers, queue, held, slots, open, children, owner, dead, now: store.clock.now(), lastOutput: output[0] ?? null };
   return {
     id: task.id,
     description: task.description,
@@ -78,6 +86,7 @@ export async function explain(committer: Committer, task: Task, ownerState: Evid
     error: task.error as unknown as Json,
     feedback: task.feedback,
     blockers,
+    ahead: queue?.ahead ?? null,
     children: children.map(({ id, status }) => ({ id, status })),
     decisions: open.map((decision) => ({ id: decision.id, question: decision.question, since: decision.created_at })),
     owner: task.worker === null ? null : { worker: task.worker, label: owner?.label ?? null, pid: owner?.pid ?? null, lease_expires_at: task.lease_expires_at, silent_ms: silentMs(task, facts.now), dead },
@@ -97,9 +106,26 @@ function silentMs(task: Task, now: number): number {
   return task.lease_expires_at === null ? 0 : Math.max(0, now - parseIso(task.lease_expires_at));
 }
 
-type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly held: readonly Breaker[]; readonly slots: readonly Slot[]; readonly open: readonly Decision[]; readonly children: ShownChildren["first"]; readonly owner: WorkerRecord | null; readonly dead: boolean; readonly now: number; readonly lastOutput: Output | null };
+type Before = { readonly ahead: number; readonly working: readonly number[] };
+type Facts = { readonly task: Task; readonly blockers: readonly { id: number; status: string }[]; readonly queue: Before | null; readonly held: readonly Breaker[]; readonly slots: readonly Slot[]; readonly open: readonly Decision[]; readonly children: ShownChildren["first"]; readonly owner: WorkerRecord | null; readonly dead: boolean; readonly now: number; readonly lastOutput: Output | null };
 
-function summaryOf({ task, blockers, held, slots, open, children, owner, dead, now }: Facts): string {
+/** What a due task stands behind in its queue: those that come first, and those that are worked on now. */
+async function queueBefore(committer: Committer, task: Task): Promise<Before> {
+  const [before, working] = await Promise.all([
+    dueBefore(committer, task, MOST_AHEAD),
+    committer.store.list("task", { index: "status", equals: { status: "in_progress" }, limit: LIMITS.listRecords }) as Promise<unknown> as Promise<Task[]>,
+  ]);
+  return { ahead: before.length, working: working.filter((other) => other.queue === task.queue && other.batch_id === task.batch_id).map(({ id }) => id) };
+}
+
+function dueSummary({ ahead, working }: Before): string {
+  if (ahead === 0 && working.length === 0) return "It is due: the next worker of its queue takes it.";
+  const first = ahead === 0 ? "It is due and next in its queue." : `It is due, behind ${ahead === MOST_AHEAD ? `${MOST_AHEAD} or more` : ahead} ${ahead === 1 ? "task" : "tasks"} of its queue.`;
+  const [shown, more] = [working.slice(0, 5).join(", "), working.length - 5];
+  return working.length === 0 ? first : `${first} Worked on now: task ${shown}${more > 0 ? ` and ${more} more` : ""}.`;
+}
+
+function summaryOf({ task, blockers, queue, held, slots, open, children, owner, dead, now }: Facts): string {
   const names = blockers.map((blocker) => `task ${blocker.id} (${blocker.status})`).join(", ");
   switch (task.status) {
     case "pending":
@@ -107,7 +133,7 @@ function summaryOf({ task, blockers, held, slots, open, children, owner, dead, n
       if (task.line) return `It stands in line for a slot of its concurrency key "${task.line}" (${task.concurrency_limit ?? 1} at a time; now task ${slots.map((slot) => slot.task_id).join(", ") || "nobody"}).`;
       if (task.run_at !== null) return `It runs again at ${task.run_at}${task.error ? `, after: ${task.error.message}` : ""}.`;
       if (held.length > 0) return `It is due, and held back. ${standsLine(held[0]!, now)}`;
-      return "It is due: the next worker of its queue takes it.";
+      return dueSummary(queue!);
     case "in_progress": {
       const who = owner ? `${owner.label} (pid ${owner.pid})` : task.worker;
       const silent = silentMs(task, now);

@@ -1,17 +1,24 @@
 // What can be asked about tasks. Nothing here changes anything.
 import type { Step, Status, Task } from "../core/records.ts";
 import { STATUSES } from "../core/records.ts";
-import { dueInBatches } from "../core/batches.ts";
+import { findAgent } from "../core/agents.ts";
+import { dueInBatches, dueInQueues } from "../core/batches.ts";
 import { shownChildren } from "../core/children.ts";
 import { verifyChain } from "../core/history.ts";
 import { DEFAULT_QUEUE } from "../core/new-task.ts";
+import { shellQuote } from "../core/words.ts";
 import type { State } from "../state.ts";
 import { ID, operation, type Operation } from "./operation.ts";
 
-/** What a look outside batches does not see. */
-export async function dueElsewhere(state: State, verb: string, queue: string | undefined): Promise<string | null> {
-  const found = await dueInBatches(state.committer, queue ?? DEFAULT_QUEUE);
-  return found.length === 0 ? null : found.slice(0, 3).map(({ batch, due }) => `${due} ${due === 1 ? "is" : "are"} due in ${batch}: pawl ${verb} --batch ${batch}`).join("; ");
+/** What a look at one queue outside of batches does not see: "2 are due in queue mail: pawl claim --queue mail". `batchFlag` names a batch to `verb`. */
+export async function dueElsewhere(state: State, verb: string, queue: string | undefined, batchFlag = "--batch"): Promise<string | null> {
+  const here = queue ?? DEFAULT_QUEUE;
+  const [batches, queues] = await Promise.all([dueInBatches(state.committer, here), dueInQueues(state.committer, here)]);
+  const found = [
+    ...batches.slice(0, 3).map(({ batch, due }) => ({ due, where: batch, flags: `${batchFlag} ${batch}` })),
+    ...queues.slice(0, 3).map(({ queue: name, due }) => ({ due, where: `queue ${name}`, flags: `--queue ${shellQuote(name)}` })),
+  ];
+  return found.length === 0 ? null : found.map(({ due, where, flags }) => `${due} ${due === 1 ? "is" : "are"} due in ${where}: pawl ${verb} ${flags}`).join("; ");
 }
 
 export const lookOperations: readonly Operation[] = [
@@ -33,8 +40,13 @@ export const lookOperations: readonly Operation[] = [
     params: { id: ID, output: { type: "boolean", summary: "what its commands wrote to stderr, and how they ended" } },
     run: async (state, input) => {
       const task = await state.tasks.get(input.id);
-      const [steps, outputs, children] = await Promise.all([state.tasks.steps(task.id), input.output ? state.tasks.outputs(task.id) : [], task.has_children ? shownChildren(state.committer, task.id) : null]);
-      return { task, steps: [...steps].sort((a, b) => a.started_at.localeCompare(b.started_at)).map(shownStep), ...(children ? { children } : {}), ...(input.output ? { outputs } : {}) };
+      const [steps, outputs, children, agent] = await Promise.all([
+        state.tasks.steps(task.id), input.output ? state.tasks.outputs(task.id) : [], task.has_children ? shownChildren(state.committer, task.id) : null, findAgent(state.committer, task.id),
+      ]);
+      return {
+        task, steps: [...steps].sort((a, b) => a.started_at.localeCompare(b.started_at)).map(shownStep), ...(children ? { children } : {}),
+        ...(agent ? { agent: { revision: agent.revision, model: agent.model, updated_at: agent.updated_at } } : {}), ...(input.output ? { outputs } : {}),
+      };
     },
   }),
   operation({

@@ -41,7 +41,7 @@ const FINDING = object({ code: TEXT, severity: { enum: ["error", "warning", "not
 
 const WHY = object({
   id: INTEGER, description: TEXT, status: TEXT, since: TEXT, summary: TEXT, attempts: object({ made: INTEGER, max: INTEGER, round: INTEGER, takeovers: INTEGER }),
-  tries: list(object({ at: TEXT, event: TEXT, reason: orNull(TEXT) })), error: ANY, feedback: orNull(TEXT), blockers: list(object({ id: INTEGER, status: TEXT })), children: list(object({ id: INTEGER, status: TEXT })),
+  tries: list(object({ at: TEXT, event: TEXT, reason: orNull(TEXT) })), error: ANY, feedback: orNull(TEXT), blockers: list(object({ id: INTEGER, status: TEXT })), ahead: orNull(INTEGER), children: list(object({ id: INTEGER, status: TEXT })),
   decisions: list(object({ id: TEXT, question: TEXT, since: TEXT })), owner: orNull(object({ worker: TEXT, label: orNull(TEXT), pid: orNull(INTEGER), lease_expires_at: orNull(TEXT), silent_ms: NUMBER, dead: BOOLEAN })),
   resume: object({ skip: list(TEXT), check: list(TEXT), redo: list(TEXT) }), next: TEXT,
 });
@@ -64,7 +64,7 @@ const AGENT_STATE = object({
 export const OUTPUTS: { readonly [output: string]: JsonSchema } = {
   task: record("task"),
   "task-list": list(record("task")),
-  "task-detail": object({ task: record("task"), steps: list(STEP), "children?": object({ counts: COUNTS, first: list(object({ id: INTEGER, status: TEXT, description: TEXT })) }), "outputs?": list(record("output")) }),
+  "task-detail": object({ task: record("task"), steps: list(STEP), "children?": object({ counts: COUNTS, first: list(object({ id: INTEGER, status: TEXT, description: TEXT })) }), "agent?": object({ revision: INTEGER, model: orNull(TEXT), updated_at: TEXT }), "outputs?": list(record("output")) }),
   reset: object({ reset: INTEGER, task: orNull(record("task")) }),
   claim: orNull(object({ task: record("task"), token: TEXT, "again?": BOOLEAN, "answers?": list(object({ id: TEXT, question: TEXT, answer: orNull(TEXT), value: ANY, reason: orNull(TEXT) })) })),
   history: list(record("transition")),

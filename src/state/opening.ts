@@ -2,6 +2,7 @@
 // what it needs from the rules: the kinds, the seal of the history, the document people read, the merge of hand edits.
 import { userInfo } from "node:os";
 import { dirname, resolve } from "node:path";
+import { checkAddress, isPostgresUrl } from "../base/address.ts";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { messageOf, PawlError } from "../base/errors.ts";
 import { makeFolders } from "../base/fs.ts";
@@ -17,7 +18,7 @@ import { renderView } from "../core/view.ts";
 import { openJson } from "../store/json/json.ts";
 import { openMemory } from "../store/memory.ts";
 import { locksOf } from "../store/postgres-site.ts";
-import { isPostgresUrl, withPasswordOf } from "../store/postgres-url.ts";
+import { withPasswordOf } from "../store/postgres-url.ts";
 import { isSqlite, siteOf, type Site } from "../store/site.ts";
 import { openSqlite } from "../store/sqlite.ts";
 import type { Model, OpenOptions, Reads, Store } from "../store/store.ts";
@@ -99,10 +100,7 @@ export async function openStore(url: string, model: Model, options: OpenOptions)
     const store = await openPostgres(url, model, options);
     return { store, lockFolder: locksOf(store.location) };
   }
-  const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(url)?.[1]?.toLowerCase();
-  if (scheme !== undefined) {
-    throw new PawlError("usage", `There is no store for ${scheme}:// here.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
-  }
+  checkAddress(url);
   if (url.trim() === "") throw new PawlError("usage", "The state's path is empty.", { next: "Use a path ending in .json or .db." });
   const path = resolve(url);
   if (!options.readOnly) makeHome(dirname(path));

@@ -1,13 +1,13 @@
 // A batch of changes in one transaction: what they name is read and locked in one round trip, decided in memory by the very
 // rules of the memory and the JSON store (`Tables`), and what came out is written in one more. Invariants: a record is
-// written at most once a batch; one that is written or guarded is locked since before it was read; one that was not there
-// is inserted plainly, so that whoever was faster is found out by its key.
+// written at most once a batch; one that is changed or guarded is locked since before it was read; one that was not there
+// is inserted plainly, so that whoever was faster is found out by its key. Only what is replaced whatever it was is not read.
 import { PawlError } from "../base/errors.ts";
 import { keyOf, kindOf, kindsOf, refusedBy, type Kinds } from "./check.ts";
 import { compareBy } from "./compare.ts";
 import { countStatements, tally, type Tally } from "./postgres-counts.ts";
 import type { Answer, Row, Statement } from "./postgres-driver.ts";
-import { addNeeds, isEmpty, noNeeds, without, type Needs } from "./postgres-needs.ts";
+import { addNeeds, isEmpty, isReplacedUnread, noNeeds, without, type Compared, type Needs } from "./postgres-needs.ts";
 import { decode, extraOf, keyRecord, lists, statements } from "./postgres-records.ts";
 import * as sql from "./postgres-sql.ts";
 import { reserve, sealIn, type Tx } from "./postgres-transaction.ts";
@@ -39,6 +39,8 @@ class Working {
   /** What was looked for; by kind and key, the record that was found. */
   readonly #met: Needs = noNeeds();
   readonly #found = new Map<string, Map<string | number, Rec>>();
+  /** What was put in the place of records that nobody looked for. */
+  readonly #replaced = new Map<string, Map<string | number, Rec>>();
   readonly #reserved = new Map<string, number>();
   readonly #claims = new Map<ClaimOrder, Candidates>();
   readonly #effects: Effect[] = [];
@@ -68,9 +70,19 @@ class Working {
     if (!("change" in decided)) return decided;
     if (decided.change === null) return { ok: true, ids: [] };
     await this.#meet(decided.change, "claim" in work);
+    const before = this.#effects.length;
     const result = this.#tables.apply(decided.change, this.#tx.now(), this.#effects);
+    this.#noteReplaced(this.#effects.slice(before));
     this.#release();
     return result;
+  }
+
+  /** What has been written without looking is known from now on, whoever of the batch asks for it. */
+  #noteReplaced(effects: readonly Effect[]): void {
+    for (const effect of effects) {
+      const kind = kindOf(this.#kinds, effect.kind);
+      if ("record" in effect && isReplacedUnread(kind)) entry(this.#replaced, kind.name).set(idOf(kind, keyOf(kind, effect.record)), effect.record);
+    }
   }
 
   async #decide({ claim, decide }: Claim): Promise<{ readonly change: Change | null } | Outcome> {
@@ -94,7 +106,7 @@ class Working {
   async #meet(change: Change, ids: boolean): Promise<void> {
     const needs = noNeeds();
     addNeeds(needs, this.#kinds, change, (kind, key) => this.#known(kind, key));
-    const missing = without(needs, this.#met);
+    const missing = without(needs, this.#met, this.#replaced);
     if (isEmpty(missing) && !(ids && needs.ids.size > 0)) return;
     const round = new Round();
     if (ids) for (const { statement, take } of this.#reservations(needs)) round.add(statement, take);
@@ -104,25 +116,22 @@ class Working {
 
   #known(kind: string, key: Key): Rec | null {
     try {
-      return this.#tables.get(kind, key);
+      const record = this.#tables.get(kind, key);
+      const id = idOf(kindOf(this.#kinds, kind), key);
+      return this.#met.compared.get(kind)?.has(id) && !this.#found.get(kind)?.has(id) ? null : record;
     } catch {
       return null;
     }
   }
 
   #ask(round: Round, needs: Needs): void {
-    // In one order for everybody, or two transactions could wait for each other.
-    for (const [name, keys] of [...needs.keys].sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const kind = kindOf(this.#kinds, name);
-      for (const list of lists(kind, kind.key, [...keys.values()].sort((a, b) => compareBy(kind.key, a, b)))) {
-        round.add({ text: sql.getText(this.#place.names, kind, true), values: [list] }, ({ rows }) => this.#take(kind, rows));
-      }
-      this.#note(this.#met.keys, name, keys);
+    for (const name of [...new Set([...needs.keys.keys(), ...needs.compared.keys()])].sort()) {
+      this.#askKeys(round, kindOf(this.#kinds, name), needs.keys.get(name) ?? new Map(), needs.compared.get(name) ?? new Map());
     }
     for (const [name, { kind, index, values }] of needs.uniques) {
       const fields = indexOf(kind, index).fields;
-      for (const list of lists(kind, fields, [...values.values()])) {
-        round.add({ text: sql.uniqueText(this.#place.names, kind, index), values: [list] }, ({ rows }) => rows.forEach((row) => this.#show(kind, decode(kind, row))));
+      for (const wanted of lists(kind, fields, [...values.values()])) {
+        round.add({ text: sql.uniqueText(this.#place.names, kind, index), values: wanted }, ({ rows }) => rows.forEach((row) => this.#show(kind, decode(kind, row))));
       }
       const met = this.#met.uniques.get(name);
       if (met) for (const [text, fields] of values) met.values.set(text, fields);
@@ -130,11 +139,24 @@ class Working {
     }
     for (const [name, groups] of needs.heads) {
       const kind = kindOf(this.#kinds, name);
-      for (const list of lists(kind, [kind.chain!.group], [...groups.values()])) {
-        round.add({ text: sql.headText(this.#place.names, kind), values: [list] }, ({ rows }) => rows.forEach((row) => this.#tables.replay({ kind: name, record: decode(kind, row) })));
+      for (const values of lists(kind, [kind.chain!.group], [...groups.values()])) {
+        round.add({ text: sql.headText(this.#place.names, kind), values }, ({ rows }) => rows.forEach((row) => this.#tables.hold(name, decode(kind, row))));
       }
       this.#note(this.#met.heads, name, groups);
     }
+  }
+
+  /** Whole records, and of those that are only compared what they are compared by: in one order for everybody, or two transactions could wait for each other. */
+  #askKeys(round: Round, kind: Kind, whole: Map<string | number, Rec>, compared: ReadonlyMap<string | number, Compared>): void {
+    const { names } = this.#place;
+    const parts = [...compared].filter(([id]) => !whole.has(id));
+    const fields = [...new Set(parts.flatMap(([, { is }]) => Object.keys(is)))].sort();
+    const keys = [...[...whole.values()].map((key) => ({ ...key, [sql.WHOLE]: true })), ...parts.map(([, { key }]) => ({ ...key, [sql.WHOLE]: false }))];
+    const [text, columns] = parts.length === 0 ? [sql.getText(names, kind, true), kind.key] : [sql.compareText(names, kind, fields), [...kind.key, sql.WHOLE]];
+    for (const values of lists(kind, columns, keys.sort((a, b) => compareBy(kind.key, a, b)))) {
+      round.add({ text, values }, ({ rows }) => this.#take(kind, rows, { ids: new Set(parts.map(([id]) => id)), fields }));
+    }
+    this.#note(this.#met.keys, kind.name, whole);
   }
 
   #note<K, V>(met: Map<string, Map<K, V>>, name: string, values: Map<K, V>): void {
@@ -143,17 +165,21 @@ class Working {
     else met.set(name, values);
   }
 
-  /** Takes in records that are locked. Those that are here already may have been changed since. */
-  #take(kind: Kind, rows: readonly Row[]): Rec[] {
-    let found = this.#found.get(kind.name);
-    if (!found) this.#found.set(kind.name, (found = new Map()));
+  /** Takes in records that are locked; of some only `fields`. Those that are here already may have been changed since. */
+  #take(kind: Kind, rows: readonly Row[], parts: { readonly ids: ReadonlySet<string | number>; readonly fields: readonly string[] } = WHOLE): Rec[] {
+    const found = entry(this.#found, kind.name);
+    const whole = entry(this.#met.keys, kind.name);
     return rows.map((row) => {
       const record = decode(kind, row);
       const id = idOf(kind, keyOf(kind, record));
       if (found.has(id)) return record;
+      this.#tables.hold(kind.name, record);
+      if (parts.ids.has(id)) {
+        entry(this.#met.compared, kind.name).set(id, { key: record, is: Object.fromEntries(parts.fields.map((field) => [field, record[field]!])) });
+        return record;
+      }
       found.set(id, record);
-      this.#met.keys.get(kind.name)?.set(id, record);
-      this.#tables.replay({ kind: kind.name, record });
+      whole.set(id, record);
       if (kind.chain) this.#restoreHead(kind, record);
       return record;
     });
@@ -265,7 +291,7 @@ class Working {
       ...this.#freeing(kind, keys),
       ...[...updates.values()].flatMap(({ columns, records }) => statements(sql.updateText(names, kind, columns), lists(kind, [...kind.key, ...columns], records))),
       ...statements(sql.insertText(names, kind, false), lists(kind, columnsOf(kind), inserts)),
-      ...statements(sql.insertText(names, kind, true), lists(kind, columnsOf(kind), replaces)),
+      ...statements(sql.insertText(names, kind, true), lists(kind, columnsOf(kind), replaces.sort((a, b) => compareBy(kind.key, a, b)))),
     ];
   }
 
@@ -278,9 +304,17 @@ class Working {
         return before && after && fields.some((field) => before[field] !== after[field]) && notNull.every((field) => before[field] !== null) ? [keyRecord(kind, key)!] : [];
       });
       const columns = notNull.slice(0, 1).filter((field) => !kind.key.includes(field));
-      return columns.length === 0 ? [] : statements(sql.updateText(this.#place.names, kind, columns), lists(kind, kind.key, freed));
+      return columns.length === 0 ? [] : statements(sql.updateText(this.#place.names, kind, columns), lists(kind, [...kind.key, ...columns], freed));
     });
   }
+}
+
+const WHOLE = { ids: new Set<string | number>(), fields: [] };
+
+function entry<V>(maps: Map<string, Map<string | number, V>>, name: string): Map<string | number, V> {
+  let map = maps.get(name);
+  if (!map) maps.set(name, (map = new Map()));
+  return map;
 }
 
 /** What was read for a claim; `last`: where a query stopped because it had enough. */
@@ -304,6 +338,9 @@ class Round {
 
 /** The columns in which two versions of a record differ. */
 function changed(kind: Kind, before: Rec, after: Rec): string[] {
-  const columns = Object.keys(kind.fields).filter((field) => before[field] !== after[field]);
+  const columns = columnsOf(kind).filter((field) => field !== EXTRA && before[field] !== after[field]);
+  // Both have all fields that are declared: with so many keys they have no others.
+  const declared = columnsOf(kind).length - 1;
+  if (Object.keys(before).length === declared && Object.keys(after).length === declared) return columns;
   return JSON.stringify(extraOf(kind, before)) === JSON.stringify(extraOf(kind, after)) ? columns : [...columns, EXTRA];
 }

@@ -4,9 +4,10 @@
 // A transaction adds to the rows of its handle's slot, and last of all: so writers seldom wait for each other here, and never
 // in a circle.
 import type { Statement, Row } from "./postgres-driver.ts";
+import { itemOf } from "./postgres-records.ts";
 import * as sql from "./postgres-sql.ts";
 import { quote } from "./sql.ts";
-import type { Index, Kind, Query, Rec } from "./store.ts";
+import type { FieldType, Index, Kind, Query, Rec } from "./store.ts";
 
 /** Rows that one count is spread over. */
 export const SLOTS = 16;
@@ -17,7 +18,17 @@ export const countsText = (names: sql.Names): string =>
   `create table if not exists ${countsTable(names)} (kind text collate "C", "index" text collate "C", value text collate "C", slot integer, n bigint not null, primary key (kind, "index", value, slot)) with (fillfactor = 50)`;
 
 /** The counted indexes of a kind, each with the fields that are counted. */
-export function countedOf(kind: Kind): { readonly name: string; readonly index: Index; readonly fields: readonly string[] }[] {
+export function countedOf(kind: Kind): readonly Counted[] {
+  let counted = known.get(kind);
+  if (!counted) known.set(kind, (counted = indexesCounted(kind)));
+  return counted;
+}
+
+type Counted = { readonly name: string; readonly index: Index; readonly fields: readonly string[] };
+/** Asked for each record that is written. */
+const known = new WeakMap<Kind, readonly Counted[]>();
+
+function indexesCounted(kind: Kind): Counted[] {
   return Object.entries(kind.indexes).flatMap(([name, index]) => (index.counted === undefined ? [] : [{ name, index, fields: index.fields.slice(0, index.counted) }]));
 }
 
@@ -54,8 +65,9 @@ function valueIn(index: Index, fields: readonly string[], record: Rec | null): s
 export function countStatements(names: sql.Names, counts: Tally, slot: number): Statement[] {
   const rows = [...counts].filter(([, { n }]) => n !== 0).sort(([a], [b]) => (a < b ? -1 : 1)).map(([, count]) => count);
   if (rows.length === 0) return [];
-  const text = `insert into ${countsTable(names)} as c select q.kind, q."index", q.value, $2::integer, q.n from json_to_recordset($1::json) as q(kind text, "index" text, value text, n bigint) on conflict (kind, "index", value, slot) do update set n = c.n + excluded.n`;
-  return [{ text, values: [JSON.stringify(rows), String(slot)] }];
+  const text = `insert into ${countsTable(names)} as c select q.kind, q."index", q.value, $5::integer, q.n from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as q(kind, "index", value, n) on conflict (kind, "index", value, slot) do update set n = c.n + excluded.n`;
+  const column = (type: FieldType, of: "kind" | "index" | "value" | "n") => `{${rows.map((row) => itemOf(type, row[of])).join(",")}}`;
+  return [{ text, values: [column("text", "kind"), column("text", "index"), column("text", "value"), column("integer", "n"), String(slot)] }];
 }
 
 /** Counts everything anew. Nobody may be writing meanwhile. */

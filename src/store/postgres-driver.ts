@@ -32,11 +32,11 @@ export type Door = {
 };
 
 /** How long things may take, in ms; tests have less patience. */
-export type Times = { readonly connect: number; readonly answer: number; readonly statement: number; readonly lock: number; readonly idle: number; readonly wait: number; readonly patience: number; readonly poll: number };
+export type Times = { readonly connect: number; readonly answer: number; readonly statement: number; readonly lock: number; readonly idle: number; readonly wait: number; readonly patience: number; readonly close: number; readonly poll: number };
 
 export const TIMES: Times = {
   connect: LIMITS.postgresConnectMs, answer: LIMITS.postgresAnswerMs, statement: LIMITS.postgresStatementMs, lock: LIMITS.postgresLockMs,
-  idle: LIMITS.postgresIdleMs, wait: LIMITS.lockWaitMs, patience: LIMITS.postgresPatienceMs, poll: LIMITS.postgresPollMs,
+  idle: LIMITS.postgresIdleMs, wait: LIMITS.lockWaitMs, patience: LIMITS.postgresPatienceMs, close: LIMITS.postgresCloseMs, poll: LIMITS.postgresPollMs,
 };
 
 /** Statements parsed once a connection: more shapes than a program has, or they are made by data. */
@@ -132,8 +132,8 @@ export class Connections implements Door {
   readonly #hex: (bytes: number) => string;
   readonly #times: Times;
   readonly #names = new WeakMap<object, Names>();
-  /** A pooler stands between that knows nothing of named statements. */
-  #unnamed = false;
+  /** Before the state is open, and where a pooler stands between that knows nothing of named statements. */
+  #unnamed = true;
 
   constructor(connection: string, options: { readonly clock: Clock; readonly random: { hex(bytes: number): string } }, times: Times) {
     this.#clock = options.clock;
@@ -151,6 +151,11 @@ export class Connections implements Door {
         client.on("notice", ({ routine }) => void (routine === AWAITING && this.#unawaited.add(client)));
       });
     }
+  }
+
+  /** From now on what is asked is asked often, by callers who ask again when a pooler has lost its name. */
+  nameStatements(): void {
+    this.#unnamed = false;
   }
 
   /** A connection whose answers may take `answer` ms. */
@@ -305,7 +310,7 @@ export const isAway = (error: unknown): boolean => (error as { code?: unknown } 
 export const isCollision = (error: unknown): boolean => ["40001", "40P01", "23505", "55P03"].includes(sqlState(error) ?? "") || isUnnamed(error);
 
 /** The statement of a name is not where it was put, or there already: a pooler shares connections among its clients. */
-const isUnnamed = (error: unknown): boolean => ["26000", "42P05"].includes(sqlState(error) ?? "");
+export const isUnnamed = (error: unknown): boolean => ["26000", "42P05"].includes(sqlState(error) ?? "");
 
 /** The data of a change was refused: too long for an index, out of range. */
 export const isRefused = (error: unknown): boolean => /^(22|23|54)/.test(sqlState(error) ?? "");

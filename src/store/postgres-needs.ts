@@ -10,6 +10,8 @@ import { idOf, valuesText } from "./table.ts";
 export type Needs = {
   /** By kind and by the key's text in `Tables`: the key's fields. */
   readonly keys: Map<string, Map<string | number, Rec>>;
+  /** By the same: records that are compared with some values and not written. */
+  readonly compared: Map<string, Map<string | number, Compared>>;
   /** By kind, index and values: the index's fields. */
   readonly uniques: Map<string, { readonly kind: Kind; readonly index: string; readonly values: Map<string, Rec> }>;
   readonly heads: Map<string, Map<Json, Rec>>;
@@ -17,15 +19,19 @@ export type Needs = {
   readonly ids: Map<string, { count: number; floor: number }>;
 };
 
-export const noNeeds = (): Needs => ({ keys: new Map(), uniques: new Map(), heads: new Map(), ids: new Map() });
-export const isEmpty = ({ keys, uniques, heads, ids }: Needs): boolean => keys.size + uniques.size + heads.size + ids.size === 0;
+/** The key's fields, and what guards want of the record. */
+export type Compared = { readonly key: Rec; readonly is: { readonly [field: string]: Json } };
+
+export const noNeeds = (): Needs => ({ keys: new Map(), compared: new Map(), uniques: new Map(), heads: new Map(), ids: new Map() });
+export const isEmpty = ({ keys, compared, uniques, heads, ids }: Needs): boolean => keys.size + compared.size + uniques.size + heads.size + ids.size === 0;
 
 /** Adds what `change` needs. `recordOf` gives a record that is known already, for sets that change a part of what is unique. */
 export function addNeeds(needs: Needs, kinds: Kinds, change: Change, recordOf: (kind: string, key: Key) => Rec | null): void {
   if (change.op_id !== undefined) addKey(needs, kinds.get("op"), change.op_id);
   for (const guard of change.guards ?? []) {
     const kind = kinds.get(guard.kind);
-    if (!("unique" in guard)) addKey(needs, kind, guard.key);
+    if ("is" in guard && kind && isComparable(kind, guard.is)) addCompared(needs, kind, guard.key, guard.is);
+    else if (!("unique" in guard)) addKey(needs, kind, guard.key);
     else if (kind?.indexes[guard.unique]) addUnique(needs, kind, guard.unique, guard.values);
   }
   const seen = new Map<string, Fields>();
@@ -38,20 +44,20 @@ function addPut(needs: Needs, kind: Kind | undefined, put: Put, recordOf: (kind:
   if ("record" in put) return addRecord(needs, kind, put.record);
   addKey(needs, kind, put.key);
   if ("delete" in put) return;
-  const uniques = Object.entries(kind.indexes).filter(([, index]) => index.unique);
+  const uniques = uniquesOf(kind);
   if (uniques.length === 0) return;
   // Several puts of one change may each set a part of what is unique together.
   const id = `${kind.name} ${JSON.stringify(put.key)}`;
   const fields: Fields = { ...(seen.get(id) ?? recordOf(kind.name, put.key)), ...put.set };
   seen.set(id, fields);
-  for (const [name] of uniques) addUnique(needs, kind, name, fields);
+  for (const name of uniques) addUnique(needs, kind, name, fields);
 }
 
 function addRecord(needs: Needs, kind: Kind, record: Fields): void {
-  for (const [name, index] of Object.entries(kind.indexes)) if (index.unique) addUnique(needs, kind, name, record);
+  for (const name of uniquesOf(kind)) addUnique(needs, kind, name, record);
   if (kind.chain) return addHead(needs, kind, record[kind.chain.group]);
   if (kind.assign === undefined) {
-    if (kind.key.every((field) => isScalar(record[field]))) addKey(needs, kind, keyOf(kind, record as Rec));
+    if (!isReplacedUnread(kind) && kind.key.every((field) => isScalar(record[field]))) addKey(needs, kind, keyOf(kind, record as Rec));
     return;
   }
   const id = record[kind.key[0]!] ?? null;
@@ -64,10 +70,43 @@ function addRecord(needs: Needs, kind: Kind, record: Fields): void {
   }
 }
 
+/** What a whole record takes the place of is nobody's business: no unique value, no count and no chain depends on it. */
+export function isReplacedUnread(kind: Kind): boolean {
+  let is = unread.get(kind);
+  if (is === undefined) unread.set(kind, (is = !kind.chain && kind.assign === undefined && Object.values(kind.indexes).every(({ unique, counted }) => !unique && counted === undefined)));
+  return is;
+}
+
+const unread = new WeakMap<Kind, boolean>();
+
+/** A chain's last record is kept whole, and fields that are not declared have no column of their own. */
+const isComparable = (kind: Kind, is: Compared["is"]): boolean => !kind.chain && Object.keys(is).every((field) => Object.hasOwn(kind.fields, field));
+
+function addCompared(needs: Needs, kind: Kind, key: Key, is: Compared["is"]): void {
+  const fields = keyFields(kind, key);
+  if (!fields) return;
+  const id = idOf(kind, key);
+  const records = entry(needs.compared, kind.name, () => new Map<string | number, Compared>());
+  const others = records.get(id)?.is ?? {};
+  // Not both can hold: one of them will have to be shown what is there.
+  if (Object.entries(is).some(([field, value]) => Object.hasOwn(others, field) && others[field] !== value)) addKey(needs, kind, key);
+  else records.set(id, { key: fields, is: { ...others, ...is } });
+}
+
+const keyFields = (kind: Kind, key: Key): Rec | null => ((typeof key === "object" ? key.length : 1) === kind.key.length ? keyRecord(kind, key) : null);
+
+const uniqueNames = new WeakMap<Kind, readonly string[]>();
+
+/** The unique indexes of a kind; asked with each put. */
+function uniquesOf(kind: Kind): readonly string[] {
+  let names = uniqueNames.get(kind);
+  if (!names) uniqueNames.set(kind, (names = Object.keys(kind.indexes).filter((name) => kind.indexes[name]!.unique)));
+  return names;
+}
+
 function addKey(needs: Needs, kind: Kind | undefined, key: Key): void {
   if (!kind) return;
-  const parts = typeof key === "object" ? key.length : 1;
-  const fields = parts === kind.key.length ? keyRecord(kind, key) : null;
+  const fields = keyFields(kind, key);
   if (fields) entry(needs.keys, kind.name, () => new Map()).set(idOf(kind, key), fields);
 }
 
@@ -98,11 +137,18 @@ function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   return value;
 }
 
-/** What of these needs is not met yet. */
-export function without(needs: Needs, met: Needs): Needs {
+/** What of these needs is not met yet; `replaced` is known without having been read. What was compared and is not as wanted is needed whole, to be shown. */
+export function without(needs: Needs, met: Needs, replaced: Needs["keys"]): Needs {
   const left = noNeeds();
+  for (const [kind, wanted] of needs.compared) {
+    for (const [id, { key, is }] of wanted) {
+      const known = met.compared.get(kind)?.get(id);
+      if (met.keys.get(kind)?.has(id) || (known && Object.entries(is).every(([field, value]) => known.is[field] === value))) continue;
+      entry(needs.keys, kind, () => new Map()).set(id, key);
+    }
+  }
   const rest = <K, V>(wanted: Map<K, V>, known: Map<K, unknown> | undefined) => new Map([...wanted].filter(([key]) => !known?.has(key)));
-  for (const [kind, wanted] of needs.keys) keep(left.keys, kind, rest(wanted, met.keys.get(kind)));
+  for (const [kind, wanted] of needs.keys) keep(left.keys, kind, rest(rest(wanted, met.keys.get(kind)), replaced.get(kind)));
   for (const [kind, wanted] of needs.heads) keep(left.heads, kind, rest(wanted, met.heads.get(kind)));
   for (const [name, { kind, index, values }] of needs.uniques) {
     const open = rest(values, met.uniques.get(name)?.values);

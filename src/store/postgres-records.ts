@@ -1,4 +1,4 @@
-// Records on their way to Postgres and back: rows of text as records, records as one JSON text. Invariant: what comes back
+// Records on their way to Postgres and back: rows of text as records, records as an array for each column. Invariant: what comes back
 // equals what was checked and sent, to the last bit of a number and in the order of its keys.
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
@@ -8,7 +8,7 @@ import { parameter } from "./postgres-sql.ts";
 import { columnsOf, EXTRA } from "./sql.ts";
 import type { FieldType, Key, Kind, Rec, Scalar } from "./store.ts";
 
-/** Bytes of one parameter: what is longer goes in several statements, so that no message is held in memory many times over. */
+/** Characters of the parameters of one statement: what is longer goes in several statements, so that no message is held in memory many times over. */
 const PARAMETER_BYTES = 4 << 20;
 
 /** A row as `recordText` selects it, from column `first` on. */
@@ -32,34 +32,40 @@ function parse(kind: Kind, type: FieldType, text: string): Json {
   return value;
 }
 
-/** Some columns of records as the list that the statements take as $1, in as many parts as are needed. */
-export function lists(kind: Kind, columns: readonly string[], records: readonly Rec[]): string[] {
-  const parts: string[] = [];
-  let items: string[] = [];
-  let size = 0;
-  for (const record of records) {
-    const item = JSON.stringify(valuesOf(kind, columns, record));
-    if (size + item.length > PARAMETER_BYTES && items.length > 0) {
-      parts.push(`[${items.join(",")}]`);
-      items = [];
-      size = 0;
-    }
-    items.push(item);
-    size += item.length;
-  }
-  if (items.length > 0) parts.push(`[${items.join(",")}]`);
-  return parts;
+/** The values of one statement: an array for each column, or null for one of nothing but nulls. */
+type Values = readonly (string | null)[];
+
+/** Some columns of records as what the statements take as $1, $2 and so on, in as many parts as are needed. */
+export function lists(kind: Kind, columns: readonly string[], records: readonly Rec[]): Values[] {
+  if (records.length === 0) return [];
+  const values = columns.map((column) => arrayOf(kind, column, records));
+  if (records.length === 1 || values.reduce((sum, array) => sum + (array?.length ?? 0), 0) <= PARAMETER_BYTES) return [values];
+  const half = records.length >> 1;
+  return [...lists(kind, columns, records.slice(0, half)), ...lists(kind, columns, records.slice(half))];
 }
 
-export const statements = (text: string, parts: readonly string[]): Statement[] => parts.map((part) => ({ text, values: [part] }));
-
-function valuesOf(kind: Kind, columns: readonly string[], record: Rec): { [column: string]: Json } {
-  const values: { [column: string]: Json } = {};
-  for (const column of columns) {
-    const value = column === EXTRA ? extraOf(kind, record) : record[column];
-    if (value !== null && value !== undefined) values[column] = value;
+/** `unnest` fills what is shorter with nulls, so a column that has no other value need not be sent. */
+function arrayOf(kind: Kind, column: string, records: readonly Rec[]): string | null {
+  const type = kind.fields[column] ?? "json";
+  let text = "";
+  let some = false;
+  for (const record of records) {
+    const item = itemOf(type, column === EXTRA ? extraOf(kind, record) : record[column]);
+    some ||= item !== NULL;
+    text += text === "" ? item : `,${item}`;
   }
-  return values;
+  return some ? `{${text}}` : null;
+}
+
+export const statements = (text: string, parts: readonly Values[]): Statement[] => parts.map((values) => ({ text, values }));
+
+const NULL = "NULL";
+/** A value as an element of an array in the notation of Postgres. */
+export function itemOf(type: FieldType, value: Json | undefined): string {
+  if (value === null || value === undefined) return NULL;
+  if (type !== "text" && type !== "json") return String(value);
+  const text = type === "text" ? (value as string) : JSON.stringify(value);
+  return `"${/["\\]/.test(text) ? text.replace(/["\\]/g, "\\$&") : text}"`;
 }
 
 /** The fields that are not declared; null when there are none. */

@@ -39,8 +39,7 @@ export async function migrate(link: Link, names: sql.Names, model: Model, locati
     try {
       const notes = await notesOf(link, names);
       if (notes && checkNotes(notes, model, location) && notes.get("schema") === schemaOf(names, model)) return;
-      await make(link, names, model, location, notes === null);
-      return;
+      if (await make(link, names, model, location, notes === null)) return;
     } catch (error) {
       await link.run([{ text: "rollback" }]);
       if (i >= TRIES || !THERE_ALREADY.includes(sqlState(error) ?? "")) throw error;
@@ -66,14 +65,16 @@ function checkNotes(notes: ReadonlyMap<string, string>, model: Model, location: 
   return true;
 }
 
-async function make(link: Link, names: sql.Names, model: Model, location: string, isNew: boolean): Promise<void> {
+/** False when somebody made the state meanwhile: it is to be looked at again. */
+async function make(link: Link, names: sql.Names, model: Model, location: string, isNew: boolean): Promise<boolean> {
   const note: Statement = { text: `insert into ${sql.table(names, "pawl")} values ('schema', $1) on conflict (name) do update set value = excluded.value`, values: [schemaOf(names, model)] };
   const ids = model.kinds.filter(({ assign }) => assign !== undefined)
     .map(({ name }) => ({ text: `insert into ${sql.table(names, "pawl_ids")} values ($1, 1) on conflict do nothing`, values: [name] }));
   if (isNew) {
     const own = await ownTables(link, names, model, location);
+    if (own === null) return false;
     await link.run([BEGIN, ...own, ...model.kinds.flatMap((kind) => kindTexts(names, kind, new Map(), new Map(), location)), ...ids, note, COMMIT]);
-    return;
+    return true;
   }
   // The one lock: whoever writes reads this table first, so nobody is in the middle of a transaction either.
   await link.run([BEGIN, { text: "set local lock_timeout = '60s'" }, { text: `lock table ${sql.table(names, "pawl")} in access exclusive mode` }]);
@@ -87,14 +88,16 @@ async function make(link: Link, names: sql.Names, model: Model, location: string
     await link.run([{ text: countsText(names) }, ...recount(names, model.kinds), ...ids, note]);
   }
   await link.run([COMMIT]);
+  return true;
 }
 
-/** The schema and Pawl's own tables, unless somebody else's are in it. */
-async function ownTables(link: Link, names: sql.Names, model: Model, location: string): Promise<Statement[]> {
+/** The schema and Pawl's own tables, unless somebody else's are in it; null when they are there. */
+async function ownTables(link: Link, names: sql.Names, model: Model, location: string): Promise<Statement[] | null> {
   const [{ rows: schemas }, { rows: tables }] = (await link.run([
     { text: "select 1 from information_schema.schemata where schema_name = $1", values: [names.schema] },
     { text: "select table_name from information_schema.tables where table_schema = $1", values: [names.schema] },
   ])) as [Answer, Answer];
+  if (tables.some(([name]) => name === "pawl")) return null;
   const taken = tables.map(([name]) => name!).find((name) => model.kinds.some((kind) => kind.name === name));
   if (taken !== undefined) {
     throw new PawlError("unsupported", `The schema ${names.schema} of ${location} has a table "${taken}" of another program, so it is left as it is.`, { next: "Name another schema: ?schema=NAME", details: { location, table: taken } });

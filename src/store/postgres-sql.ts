@@ -164,25 +164,38 @@ const isKeepable = (text: string): boolean => text.isWellFormed() && !text.inclu
 
 /* ---------- by key, by unique value, the last of a chain ---------- */
 
-const typed = (kind: Kind, fields: readonly string[]): string => commas(fields.map((field) => `${quote(field)} ${CASTS[typeOf(kind, field)]}`));
-const rowsOf = (kind: Kind, fields: readonly string[]): string => `json_to_recordset($1::json) as q(${typed(kind, fields)})`;
+const rowsOf = (kind: Kind, fields: readonly string[]): string =>
+  `unnest(${commas(fields.map((field, i) => `$${i + 1}::${field === WHOLE ? "boolean" : CASTS[typeOf(kind, field)]}[]`))}) as q(${commas(fields.map(quote))})`;
+/** The array, beside those of the keys, that says which records are wanted whole. */
+export const WHOLE = "-whole";
+const LOCK = " for no key update of t";
 const same = (fields: readonly string[]): string => fields.map((field) => `t.${quote(field)} = q.${quote(field)}`).join(" and ");
 
 /**
- * The records with the keys in $1, a list of objects; in its order, and locked in it with `lock`. One is looked up after the
+ * The records with the keys whose parts are in the arrays $1, $2, …; in their order, and locked in it with `lock`. One is looked up after the
  * other: a plan outlives the time when its table was small, and a join would go on reading the whole of it.
  */
 export function getText(names: Names, kind: Kind, lock: boolean): string {
-  return once(names, `get ${kind.name} ${lock}`, () => lookUpText(names, kind, kind.key, [], lock ? " for no key update of t" : ""));
+  return once(names, `get ${kind.name} ${lock}`, () => lookUpText(names, kind, kind.key, same(kind.key), recordText(names, kind), lock ? LOCK : ""));
+}
+
+/** The same, locked; a record that is not wanted whole comes with its key and the fields `compared` alone, the others null. */
+export function compareText(names: Names, kind: Kind, compared: readonly string[]): string {
+  return once(names, `compare ${kind.name} ${compared.join(" ")}`, () => {
+    const shown = new Set([...kind.key, ...compared]);
+    const columns = columnsOf(kind).map((name) => (shown.has(name) ? column(names, kind, name) : `case when q.${quote(WHOLE)} then ${column(names, kind, name)} end`));
+    return lookUpText(names, kind, [...kind.key, WHOLE], same(kind.key), commas(columns), LOCK);
+  });
 }
 
 export function uniqueText(names: Names, kind: Kind, name: string): string {
   const index = indexOf(kind, name);
-  return once(names, `unique ${kind.name} ${name}`, () => lookUpText(names, kind, index.fields, termsOf(index, (field) => `t.${quote(field)}`), ""));
+  const terms = [...termsOf(index, (field) => `t.${quote(field)}`), same(index.fields)];
+  return once(names, `unique ${kind.name} ${name}`, () => lookUpText(names, kind, index.fields, terms.join(" and "), recordText(names, kind), ""));
 }
 
-function lookUpText(names: Names, kind: Kind, fields: readonly string[], terms: readonly string[], lock: string): string {
-  const one = `select ${recordText(names, kind)} from ${from(names, kind)} where ${[...terms, same(fields)].join(" and ")} limit 1${lock}`;
+function lookUpText(names: Names, kind: Kind, fields: readonly string[], where: string, columns: string, lock: string): string {
+  const one = `select ${columns} from ${from(names, kind)} where ${where} limit 1${lock}`;
   return `select r.* from ${rowsOf(kind, fields)}, lateral (${one}) as r`;
 }
 
@@ -198,12 +211,12 @@ function lastText(names: Names, kind: Kind, { group, order }: NonNullable<Kind["
 
 /* ---------- writing ---------- */
 
-/** Inserts the records in $1; with `replace` those that exist are replaced whole. */
+/** Inserts the records whose columns are the arrays $1, $2, …; with `replace` those that exist are replaced whole. */
 export function insertText(names: Names, kind: Kind, replace: boolean): string {
   return once(names, `insert ${kind.name} ${replace}`, () => putText(names, kind, columnsOf(kind), replace ? columnsOf(kind) : null));
 }
 
-/** Sets some columns of the records in $1, all of which exist; what is left out there becomes null. Looks each up by its key, as `getText` does. */
+/** Sets some columns of records that exist and are locked, or it would insert them. A column without an array becomes null. Looks each up by its key, as `getText` does. */
 export function updateText(names: Names, kind: Kind, columns: readonly string[]): string {
   return once(names, `update ${kind.name} ${columns.join(" ")}`, () => putText(names, kind, [...kind.key, ...columns], columns));
 }

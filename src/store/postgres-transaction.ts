@@ -30,7 +30,7 @@ export type Body<T> = (tx: Tx) => Promise<{ readonly value: T; readonly writes: 
 
 /** First and longest pause before a lost server is tried again, in ms. */
 const PAUSE_MS = 100;
-const PAUSE_CAP_MS = 5_000;
+const PAUSE_CAP_MS = 2_000;
 /** Somebody else was first with a key, each time somebody who got through; beyond this it is the change that contradicts itself. */
 const DUPLICATES = 100;
 
@@ -38,6 +38,9 @@ export function sealIn(tx: Tx): Seal | null {
   const note = tx.notes().get("seal");
   return note === undefined ? null : (JSON.parse(note) as Seal);
 }
+
+/** Until when (monotonic) a server that is away is waited for at most: for ever, until the store is about to be closed. */
+export type Haste = { until: number };
 
 /** What a transaction needs of its store. */
 export type Handle = {
@@ -48,14 +51,21 @@ export type Handle = {
   readonly random: { number(): number; hex(bytes: number): string };
   readonly server: ServerClock;
   readonly times: Times;
+  readonly haste: Haste;
   readonly format: number;
   readonly channel: string | null;
 };
 
+/**
+ * Reads go along an index in its order. A plan outlives the time when its table was nearly empty, and one made then would
+ * rather read the whole of it. Where there is no index, `jit` would take what was ruled out for expensive, and compile it.
+ */
+const ALONG_INDEXES = ["enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"].map((name) => [name, "off"] as const);
+
 /** Statements that every transaction begins with. Set for it alone: a pooler gives the connection to others afterwards. */
 export function settings(times: Times): Statement {
-  const values = [["statement_timeout", times.statement], ["lock_timeout", times.lock], ["idle_in_transaction_session_timeout", times.idle]];
-  const set = values.map(([name, ms]) => `set_config('${name}', '${ms}', true)`);
+  const values = [["statement_timeout", times.statement], ["lock_timeout", times.lock], ["idle_in_transaction_session_timeout", times.idle]] as const;
+  const set = [...values, ...ALONG_INDEXES].map(([name, value]) => `set_config('${name}', '${value}', true)`);
   return { text: `select ${set.join(", ")}, set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' else current_setting('synchronous_commit') end, true)` };
 }
 
@@ -239,8 +249,8 @@ class Patience {
   }
 
   async lost(error: unknown): Promise<void> {
-    const { clock, random, times } = this.#handle;
-    if (this.#waited() >= times.patience) throw error;
+    const { clock, random, times, haste } = this.#handle;
+    if (this.#waited() >= times.patience || clock.monotonic() >= haste.until) throw error;
     await sleep(clock, Math.min(PAUSE_CAP_MS, PAUSE_MS * 2 ** this.#losses++) * (0.5 + random.number()));
   }
 

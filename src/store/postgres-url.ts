@@ -1,5 +1,6 @@
 // Where a Postgres state is: the URL, read once. Invariant: no password leaves this file but inside `connection`, which
 // only the driver sees; messages and locations are made of the parts that may be shown.
+import { isPostgresUrl } from "../base/address.ts";
 import { PawlError } from "../base/errors.ts";
 
 export type PostgresPlace = {
@@ -20,12 +21,17 @@ const SHOWN = ["host", "sslmode"];
 /** The one parameter of several servers: what a session is wanted for. Both words of libpq that mean a server that takes writes. */
 const SESSION = "target_session_attrs";
 const WRITING = ["read-write", "primary"];
+/** Parameters of Pawl, and those that pg reads or that libpq has: an address that works for one of them works here. */
+const OWN = ["schema", "notify"];
+const DRIVER = [
+  "host", "port", "user", "password", "database", "db", "encoding", "client_encoding", "application_name", "fallback_application_name", "options", "replication", "binary", SESSION,
+  "ssl", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslca", "sslnegotiation", "sslpassword", "sslcrl", "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "uselibpqcompat", "channel_binding", "require_auth", "gssencmode", "krbsrvname",
+  "connect_timeout", "statement_timeout", "lock_timeout", "query_timeout", "idle_in_transaction_session_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "load_balance_hosts", "hostaddr", "passfile", "service",
+];
 /** Up to the servers, the servers, the rest. */
 const PARTS = /^(postgres(?:ql)?:\/\/(?:[^/?#]*@)?)([^/?#]*)(.*)$/is;
 /** Leaves room for a prefix in the 63 bytes of a name, and needs no quotes. */
 const SCHEMA = /^[a-z_][a-z0-9_]{0,56}$/;
-
-export const isPostgresUrl = (url: string): boolean => /^postgres(ql)?:\/\//i.test(url);
 
 /**
  * Reads `postgres://user:password@host:port/database?schema=pawl&notify=off`; other parameters go to the driver. Several
@@ -33,6 +39,7 @@ export const isPostgresUrl = (url: string): boolean => /^postgres(ql)?:\/\//i.te
  */
 export function readPostgresUrl(text: string): PostgresPlace {
   const { url, servers } = parse(text);
+  checkParameters(url);
   const schema = url.searchParams.get("schema") ?? DEFAULT_SCHEMA;
   if (!SCHEMA.test(schema) || schema.startsWith("pg_")) {
     throw new PawlError("usage", `The schema "${schema}" cannot be used.`, { next: "Name one of small letters, digits and _ that does not begin with pg_: ?schema=pawl" });
@@ -44,6 +51,15 @@ export function readPostgresUrl(text: string): PostgresPlace {
   url.searchParams.delete("schema");
   url.searchParams.delete("notify");
   return { connection: withServers(url.href, servers), schema, notify: notify === "on", location: locationOf(url, servers, schema) };
+}
+
+/** A misspelled one would be another state, or another way there, without a word. */
+function checkParameters(url: URL): void {
+  const unknown = [...url.searchParams.keys()].find((name) => !OWN.includes(name) && !DRIVER.includes(name));
+  if (unknown === undefined) return;
+  // A name that is none may be the rest of a password with a question mark in it.
+  const shown = /^\w{1,40}$/.test(unknown) ? `"${unknown}"` : "of that name";
+  throw new PawlError("usage", `A Postgres URL has no parameter ${shown}.`, { next: `It has ${OWN.join(" and ")}, and those of the connection: ${DRIVER.join(", ")}.` });
 }
 
 /** The servers of a `connection`, a URL for each. `choose`: only one that takes writes will do, so each is asked. */

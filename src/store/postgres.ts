@@ -11,11 +11,12 @@ import { ServerClock } from "./postgres-clock.ts";
 import { keptCount } from "./postgres-counts.ts";
 import { Connections, explain, isAway, isLost, isRefused, sqlState, TIMES, type Answer, type Door, type Statement, type Times } from "./postgres-driver.ts";
 import { countersOf, countersText, loadPieces, sealOf, sealText, setSeal, type Moving } from "./postgres-move.ts";
+import { Reads } from "./postgres-reads.ts";
 import { decode, keyRecord, lists, statements } from "./postgres-records.ts";
 import { checkServer, columnsIn, migrate } from "./postgres-schema.ts";
 import { snapshotOf } from "./postgres-snapshot.ts";
 import * as sql from "./postgres-sql.ts";
-import { CLOCK, settings, Writer } from "./postgres-transaction.ts";
+import { CLOCK, Writer, type Haste } from "./postgres-transaction.ts";
 import { readPostgresUrl } from "./postgres-url.ts";
 import { runUser, UserWriters } from "./postgres-user.ts";
 import { Watch } from "./postgres-watch.ts";
@@ -58,7 +59,9 @@ async function open(url: string, model: Model, options: OpenOptions, times: Time
     for (const line of notices) options.notice?.(line);
     door = await doorOf(connections);
     const opened = { connections: door, names: { schema, columns: null }, notify, location, model, options, times };
-    return options.readOnly ? await openToRead(opened) : await openToWrite(opened);
+    const store = options.readOnly ? await openToRead(opened) : await openToWrite(opened);
+    connections.nameStatements();
+    return store;
   } catch (error) {
     await door.close().catch(() => undefined);
     throw explain(error, location);
@@ -109,14 +112,15 @@ class PostgresStore implements Store {
   readonly #writer: Writer | null;
   /** Of users' own transactions. */
   readonly #users: UserWriters;
-  readonly #settings: Statement;
   readonly #listeners = new Set<() => void>();
   #watch: Watch | null = null;
   #calls: Call[] = [];
+  readonly #reads: Reads;
   #working: Promise<void> | null = null;
   /** Calls that are on their way; `close` waits for them. */
   readonly #pending = new Set<Promise<unknown>>();
   #closed: Promise<void> | null = null;
+  readonly #haste: Haste = { until: Infinity };
 
   constructor(opened: Opened) {
     const { connections, location, model, names, notify, options, times } = opened;
@@ -124,9 +128,9 @@ class PostgresStore implements Store {
     this.location = location;
     this.clock = new ServerClock(options.clock);
     this.#kinds = kindsOf(model);
-    this.#settings = settings(times);
+    this.#reads = new Reads({ connections, clock: options.clock, random: options.random, times, haste: this.#haste });
     const channel = notify ? channelOf(names.schema) : null;
-    const newWriter = () => new Writer({ connections, names, location, clock: options.clock, random: options.random, server: this.clock, times, format: formatOf(model), channel });
+    const newWriter = () => new Writer({ connections, names, location, clock: options.clock, random: options.random, server: this.clock, times, haste: this.#haste, format: formatOf(model), channel });
     this.#writer = options.readOnly ? null : newWriter();
     this.#users = new UserWriters(newWriter);
   }
@@ -172,7 +176,7 @@ class PostgresStore implements Store {
     return this.#call(async () => {
       const kind = kindOf(this.#kinds, name);
       const kept = keptCount(this.#opened.names, kind, query, by);
-      if (kept) return kept.answer((await this.#ask([kept.statement]))[0]!.rows);
+      if (kept) return kept.answer((await this.#reads.ask([kept.statement]))[0]!.rows);
       const read = sql.readText(this.#opened.names, kind, by === undefined ? query : indexFor(kind, query, by), by === undefined ? "count" : { by }, null);
       const [{ rows } = { rows: [] }] = read ? await this.#read(kind, [read]) : [];
       if (by === undefined) return rows.reduce((sum, [n]) => sum + Number(n), 0);
@@ -187,25 +191,11 @@ class PostgresStore implements Store {
 
   /** Nothing is read of a kind that an older or missing state does not have. */
   async #read(kind: Kind, asked: readonly Statement[]): Promise<readonly Answer[]> {
-    return this.#has(kind.name) ? this.#ask(asked) : [];
+    return this.#has(kind.name) ? this.#reads.ask(asked) : [];
   }
 
   #has(table: string): boolean {
     return this.#opened.names.columns?.has(table) ?? true;
-  }
-
-  /** A read that fails with its connection is simply made again. */
-  async #ask(asked: readonly Statement[]): Promise<Answer[]> {
-    const { connections, options, times } = this.#opened;
-    const start = options.clock.monotonic();
-    for (let pause = 50; ; pause = Math.min(1_000, pause * 2)) {
-      try {
-        return (await connections.run([this.#settings, ...asked])).slice(1);
-      } catch (error) {
-        if ((!isLost(error) && sqlState(error) !== "26000" && sqlState(error) !== "42P05") || options.clock.monotonic() - start > times.patience) throw error;
-        await sleep(options.clock, pause * (0.5 + options.random.number()));
-      }
-    }
   }
 
   /* ---------- writing ---------- */
@@ -296,11 +286,11 @@ class PostgresStore implements Store {
   }
 
   sealed(): Promise<Seal | null> {
-    return this.#call(async () => (this.#has("pawl") ? sealOf((await this.#ask([sealText(this.#opened.names)]))[0]) : null));
+    return this.#call(async () => (this.#has("pawl") ? sealOf((await this.#reads.ask([sealText(this.#opened.names)]))[0]) : null));
   }
 
   counters(): Promise<Counters> {
-    return this.#call(async () => (this.#has("pawl_ids") ? countersOf(this.#opened.model, (await this.#ask([countersText(this.#opened.names)]))[0]!.rows) : {}));
+    return this.#call(async () => (this.#has("pawl_ids") ? countersOf(this.#opened.model, (await this.#reads.ask([countersText(this.#opened.names)]))[0]!.rows) : {}));
   }
 
   async load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void> {
@@ -341,13 +331,19 @@ class PostgresStore implements Store {
     for (const listener of this.#listeners) setImmediate(() => this.#listeners.has(listener) && listener());
   }
 
+  hurry(): void {
+    this.#haste.until = Math.min(this.#haste.until, this.clock.monotonic() + this.#opened.times.close);
+  }
+
   close(): Promise<void> {
     this.#closed ??= (async () => {
+      this.hurry();
       this.#listeners.clear();
       this.#watch?.stop();
-      await Promise.allSettled(this.#pending);
+      const ended = await Promise.allSettled(this.#pending);
       // A row of a handle that did not get to leave is removed with time.
-      await Promise.all([this.#writer?.leave(), this.#users.leave()]).catch(() => undefined);
+      const left = await Promise.allSettled([this.#writer?.leave(), this.#users.leave()]);
+      if ([...ended, ...left].some((end) => end.status === "rejected" && isLost(end.reason))) this.#opened.options.notice?.(`${this.location} could not be reached while it was closed; nothing is lost that was acknowledged.`);
       await this.#opened.connections.close();
     })();
     return this.#closed;

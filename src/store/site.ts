@@ -2,6 +2,7 @@
 // opening it whatever its seal says, looking at its files, repairing, copying or removing them. One object for every store.
 import { existsSync, rmSync } from "node:fs";
 import { resolve } from "node:path";
+import { checkAddress, isPostgresUrl } from "../base/address.ts";
 import { PawlError } from "../base/errors.ts";
 import { backupJson, backupName } from "./json/backup.ts";
 import { diagnoseJson } from "./json/doctor.ts";
@@ -9,7 +10,6 @@ import { openJson } from "./json/json.ts";
 import { repairJson } from "./json/repair.ts";
 import { isSqlite, removeDeadLocks, type Site } from "./place.ts";
 import { postgresSite } from "./postgres-site.ts";
-import { isPostgresUrl } from "./postgres-url.ts";
 import { backupSqlite } from "./sqlite-backup.ts";
 import { diagnoseSqlite, repairSqlite } from "./sqlite-doctor.ts";
 import { openSqlite } from "./sqlite.ts";
@@ -20,15 +20,13 @@ export { isSqlite, type Site } from "./place.ts";
 /** The site at `url`: a path, or a URL of Postgres. `:memory:` and other URLs are refused. */
 export function siteOf(url: string, model: Model, options: OpenOptions): Site {
   if (isPostgresUrl(url)) return postgresSite(url, model, options);
-  const scheme = /^([a-z][a-z0-9+.-]+:\/\/)/i.exec(url)?.[1];
-  if (url === ":memory:" || scheme !== undefined || url.trim() === "") {
-    // Without the rest of a URL, which may hold a password.
-    throw new PawlError("usage", `"${scheme ?? url}" is no place where a state can be.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
-  }
+  checkAddress(url);
+  if (url === ":memory:" || url.trim() === "") throw new PawlError("usage", `"${url}" is no place where a state can be.`, { next: "Use a path ending in .json or .db, or postgres://HOST/DATABASE." });
   const location = resolve(url);
   const sqlite = isSqlite(location);
   const beside = sqlite ? ["", "-wal", "-shm", "-journal", "-turn", "-gate", ".pawl"] : ["", ".pawl"];
   const free = (to: string | undefined) => {
+    if (to !== undefined) checkAddress(to);
     const target = resolve(to ?? backupName(location, options.clock.now()));
     if (isSqlite(target) === sqlite) return target;
     throw new PawlError("usage", `A backup is of the same kind as the state, and ${target} is not.`, { next: `Name a path like ${backupName(location, options.clock.now())}. To change the kind: pawl copy FROM TO.` });

@@ -26,7 +26,14 @@ const list = (names: readonly string[]): string => names.map(quote).join(", ");
 export const columnType = (type: FieldType): string => COLUMN_TYPES[type];
 
 /** All columns of a kind in the order of its declaration, `extra` last. */
-export const columnsOf = (kind: Kind): readonly string[] => [...Object.keys(kind.fields), EXTRA];
+export function columnsOf(kind: Kind): readonly string[] {
+  let found = declared.get(kind);
+  if (!found) declared.set(kind, (found = [...Object.keys(kind.fields), EXTRA]));
+  return found;
+}
+
+/** Asked for with each row that is read. */
+const declared = new WeakMap<Kind, readonly string[]>();
 
 /** The key is the table's integer rowid: the cheapest there is. */
 export const isRowid = (kind: Kind): boolean => kind.key.length === 1 && kind.fields[kind.key[0]!] === "integer";
@@ -34,9 +41,10 @@ export const isRowid = (kind: Kind): boolean => kind.key.length === 1 && kind.fi
 /**
  * The table itself is a tree in key order. Not where the key has several parts and nothing else is indexed (steps, history):
  * those are appended as they come, their key in an index, for as trees each flush of a hundred tasks wrote twice as many
- * pages. With other indexes it is, because only then do these end with the key, which every order ends with.
+ * pages. Nor where records have JSON in them (an agent's facts and patches): a tree keeps at most a kilobyte of a record, and
+ * gives the rest of each a page of its own.
  */
-const inKeyOrder = (kind: Kind): boolean => !isRowid(kind) && (kind.key.length === 1 || Object.keys(kind.indexes).length > 0);
+const inKeyOrder = (kind: Kind): boolean => !isRowid(kind) && (kind.key.length === 1 || (Object.keys(kind.indexes).length > 0 && !Object.values(kind.fields).includes("json")));
 
 export function tableText(kind: Kind): string {
   const rowid = isRowid(kind);
@@ -53,7 +61,9 @@ export function indexText(kind: Kind, name: string): string {
   const index = kind.indexes[name]!;
   const terms = indexTerms(index);
   const where = terms.length > 0 ? ` where ${terms.join(" and ")}` : "";
-  return `create ${index.unique ? "unique " : ""}index ${quote(indexName(kind, name))} on ${quote(kind.name)} (${list(index.fields)})${where}`;
+  // Every order ends with the key: the indexes of a tree in that order do by themselves, and those of a table of rowids with the rowid.
+  const fields = index.unique || isRowid(kind) || inKeyOrder(kind) ? index.fields : orderOf(kind, index);
+  return `create ${index.unique ? "unique " : ""}index ${quote(indexName(kind, name))} on ${quote(kind.name)} (${list(fields)})${where}`;
 }
 
 /** The conditions of a partial index. A read repeats them word for word, or it could not use the index. */
@@ -118,8 +128,11 @@ export function indexOf(kind: Kind, name: string | undefined): Index {
   return index;
 }
 
-/** The fields that order the records of an index: its own, then the rest of the key. */
-export const orderOf = (kind: Kind, index: Index): readonly string[] => [...index.fields, ...kind.key.filter((field) => !index.fields.includes(field))];
+/** The fields that order the records of an index: its own, then the rest of the key, which tells nothing apart where its own are unique. */
+export function orderOf(kind: Kind, { fields, unique, notNull = [] }: Index): readonly string[] {
+  if (unique && fields.every((field) => notNull.includes(field) || kind.key.includes(field))) return fields;
+  return [...fields, ...kind.key.filter((field) => !fields.includes(field))];
+}
 
 export function columnText(kind: Kind, present: Present | null, column: string): string {
   if (kind.fields[column] === undefined && column !== EXTRA) throw new PawlError("internal", `${kind.name} has no field "${column}".`);

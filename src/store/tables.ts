@@ -117,6 +117,13 @@ export class Tables {
     this.#write(table, idOf(table.kind, keyOf(table.kind, record)), record, false);
   }
 
+  /** Takes in a record as another keeps it, every declared field in it. It is frozen, not copied. */
+  hold(kind: string, record: Rec): void {
+    const table = this.#table(kind);
+    countId(table, record);
+    this.#write(table, idOf(table.kind, keyOf(table.kind, record)), freeze(record), false);
+  }
+
   /** Puts whole records as they are, and gives what a journal keeps of them. */
   load({ kind, records }: Piece): Effect[] {
     const table = this.#table(kind);

@@ -2,7 +2,7 @@
 // calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
 import { Command, CommanderError } from "commander";
 import { systemClock } from "../base/clock.ts";
-import { isPawlError, PawlError } from "../base/errors.ts";
+import { isPawlError, NEXT, PawlError } from "../base/errors.ts";
 import { ownToken } from "../core/token.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import type { State } from "../state.ts";
@@ -28,7 +28,7 @@ async function runLine(argv: readonly string[], io: Io): Promise<number> {
     return code;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
-    return sayError(io, asksJson(argv), error instanceof CommanderError ? usageOf(error, argv) : withHelp(error, argv));
+    return sayError(io, asksJson(argv), error instanceof CommanderError ? usageOf(error, argv) : asTyped(error, argv));
   }
 }
 
@@ -153,10 +153,17 @@ async function withOwnToken(state: State, io: Io, { params }: Operation, input: 
   return task?.id === own.id ? { ...input, token: own.text } : input;
 }
 
-/** A wrong request that does not say what would be right: the help of its command does. */
-function withHelp(error: unknown, argv: readonly string[]): unknown {
-  if (!(isPawlError(error, "usage") || isPawlError(error, "value_refused")) || error.next !== undefined) return error;
-  return new PawlError(error.code, error.message, { next: `See pawl ${wordsOf(argv)[0] ?? ""} --help.`, ...(error.details ? { details: error.details } : {}), cause: error });
+/** A wrong request in the words of its line: a parameter is named as the flag it is, and one that does not say what would be right points to the help. */
+function asTyped(error: unknown, argv: readonly string[]): unknown {
+  const words = wordsOf(argv);
+  if (!isPawlError(error, "usage") || words.length === 0) return error;
+  const { message, details, cause } = error;
+  const operation = operationNamed(words);
+  const field = String(details?.["param"] ?? details?.["name"] ?? "");
+  const flag = operation !== undefined && Object.hasOwn(operation.params, field) && !operation.params[field]!.arg;
+  const said = flag ? message.replace(new RegExp(`^(The )?${field}(?= must be | ")`), `$1--${field}`) : message;
+  const next = error.next === NEXT.usage && field !== "" ? `See pawl ${operation?.command ?? words[0]} --help.` : error.next;
+  return new PawlError("usage", said, { next, ...(details ? { details } : {}), cause: cause ?? error });
 }
 
 /** What commander refuses, as an error of ours. */

@@ -10,6 +10,7 @@ import { wireName, type Params } from "../base/params.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import { OUTPUTS } from "../operations/outputs.ts";
 import { errorDocument, pawlErrorOf } from "./document.ts";
+import { errorInWords, routeWords } from "./door-words.ts";
 import { perform, type Handles } from "./handles.ts";
 import { checkBody, checkSender, checkToken, makeGauge, SECURITY_HEADERS, tooLarge, tooMany, type Names, type Refusal } from "./http-guard.ts";
 import type { Live } from "./http-live.ts";
@@ -68,7 +69,8 @@ export function guarded({ names, token, clock, guards }: Pick<AppOptions, "names
   };
 }
 
-function refuse(c: Context, { status, message, next }: Refusal): Response {
+/** An answer to a request that never comes to an operation. */
+export function refuse(c: Context, { status, message, next }: Refusal): Response {
   if (status === 401) c.header("www-authenticate", 'Bearer realm="pawl"');
   if (status === 429) c.header("retry-after", "1");
   return c.json(errorDocument(new PawlError(status === 429 ? "busy" : "usage", message, { next })), status);
@@ -78,7 +80,7 @@ function failure(c: Context, thrown: unknown, { failed }: AppOptions): Response 
   const error = pawlErrorOf(thrown);
   const { http } = ERROR_CODES[error.code];
   if (http >= 500) failed?.(error);
-  return c.json(errorDocument(error), http);
+  return c.json(errorDocument(errorInWords(error, routeWords, OPERATIONS.find(({ name }) => name === c.req.param("name")))), http);
 }
 
 /** What GET /api says of an operation. */

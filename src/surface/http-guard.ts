@@ -7,7 +7,7 @@ import { LIMITS } from "../base/limits.ts";
 import { sameSecret } from "./http-token.ts";
 
 /** What is said to a request that is turned away. */
-export type Refusal = { readonly status: 401 | 403 | 405 | 413 | 415 | 429; readonly message: string; readonly next: string };
+export type Refusal = { readonly status: 401 | 403 | 404 | 405 | 413 | 415 | 429; readonly message: string; readonly next: string };
 
 /** By which names a server is reached. */
 export type Names = { readonly port: number; readonly hosts: readonly string[]; /** Bound beyond the loopback: any address is a name of it. */ readonly open: boolean };
@@ -33,9 +33,9 @@ function isOurs(names: Names, text: string): boolean {
 /** Refuses a request that does not name this server, or that a page of another origin sends. */
 export function checkSender(names: Names, headers: Pick<Headers, "get">): Refusal | null {
   const [host, origin, site] = ["host", "origin", "sec-fetch-site"].map((name) => headers.get(name));
-  if (!host || !isOurs(names, host)) return { status: 403, message: "The request names a host that is not this server.", next: "Use the address that `pawl ui` printed; another name needs --allow-host." };
-  if (origin !== null && origin !== undefined && !isOurOrigin(names, origin)) return { status: 403, message: "The request comes from a page of another origin.", next: "Open the dashboard at the address that `pawl ui` printed." };
-  if (site === "cross-site" || site === "same-site") return { status: 403, message: "The request comes from another site.", next: "Open the dashboard at the address that `pawl ui` printed." };
+  if (!host || !isOurs(names, host)) return { status: 403, message: "The request names a host that is not this server.", next: "Use the address that was printed at the start; another name needs --allow-host." };
+  if (origin !== null && origin !== undefined && !isOurOrigin(names, origin)) return { status: 403, message: "The request comes from a page of another origin.", next: "Open the dashboard at the address that was printed at the start." };
+  if (site === "cross-site" || site === "same-site") return { status: 403, message: "The request comes from another site.", next: "Open the dashboard at the address that was printed at the start." };
   return null;
 }
 
@@ -47,7 +47,7 @@ function isOurOrigin(names: Names, origin: string): boolean {
 export function checkToken(token: string, authorization: string | null | undefined): Refusal | null {
   const given = /^Bearer ([!-~]{1,512})$/i.exec(authorization ?? "")?.[1];
   if (given !== undefined && sameSecret(given, token)) return null;
-  return { status: 401, message: given === undefined ? "The request has no token." : "The token is not the one of this server.", next: "Send `Authorization: Bearer TOKEN`; `pawl ui` prints where its token is." };
+  return { status: 401, message: given === undefined ? "The request has no token." : "The token is not the one of this server.", next: "Send `Authorization: Bearer TOKEN`; the server printed at its start where the token is." };
 }
 
 /** Refuses a body that is no JSON or says that it is too large. */

@@ -2,6 +2,7 @@
 // Invariant: a state that another user left in a folder above is never picked up, because a batch in it may name commands.
 import { existsSync, lstatSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { checkAddress, isPostgresUrl } from "../base/address.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Io } from "./io.ts";
 
@@ -21,9 +22,17 @@ export function locate(io: Pick<Io, "env" | "cwd">, flag: string | undefined): P
   const named = flag ?? (io.env["PAWL_STATE"] || undefined);
   if (named === undefined) return nearest(io.cwd) ?? { url: join(io.cwd, FOLDER, FILES[0]!), exists: false };
   // Whether a database is there, only connecting tells.
-  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(named) || named === ":memory:") return { url: named, exists: true };
+  checkAddress(named);
+  if (isPostgresUrl(named) || named === ":memory:") return { url: named, exists: true };
   const path = resolve(io.cwd, named);
   return { url: path, exists: isThere(path) };
+}
+
+/** True of a URL with a password in it, and of one that cannot be read. */
+export function holdsPassword(text: string): boolean {
+  if (!isPostgresUrl(text)) return false;
+  const url = URL.parse(text);
+  return url === null || url.password !== "" || url.searchParams.has("password");
 }
 
 /** A URL as it may be printed: without its password. What cannot be read is not shown. */

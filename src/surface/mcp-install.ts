@@ -10,18 +10,23 @@ import { parseStrict } from "../base/json-text.ts";
 import type { Json } from "../base/json.ts";
 import { shellQuote } from "../core/words.ts";
 import { escapeText } from "./escape.ts";
+import { holdsPassword } from "./location.ts";
 import type { Shell } from "./shell.ts";
 
 type Fields = { readonly [key: string]: Json };
 type Planned = { readonly path: string; readonly text: string; readonly was: string | null };
 
+/** As whom the agent acts on a command line. */
+const ACTOR = "claude";
 const SKILL = fileURLToPath(new URL("../../skills/pawl/SKILL.md", import.meta.url));
 
 /** Writes the files of `client` into the caller's folder. */
 export async function install(shell: Shell, client: string, flags: { readonly yes?: boolean; readonly dryRun?: boolean }): Promise<void> {
   if (client !== "claude") throw new PawlError("usage", `There is no installer for ${JSON.stringify(client.slice(0, 40))}.`, { next: "pawl mcp install claude. For others see docs/mcp.md: it has what to put into their configuration." });
   const { io } = shell;
-  const planned = planFor(io.cwd, ownCommand(io.cwd, shell.globals().state));
+  const { state } = shell.globals();
+  if (state !== undefined) checkShareable(state);
+  const planned = planFor(io.cwd, ownCommand(io.cwd, state));
   const changes = planned.filter(({ text, was }) => text !== was);
   if (changes.length === 0) return void io.out("Everything is there already.\n");
   for (const { path, text, was } of changes) io.out(`${was === null ? "New file" : "Changed"}: ${escapeText(path)}\n${escapeText(text).replaceAll(/^/gm, "  ").trimEnd()}\n\n`);
@@ -32,6 +37,15 @@ export async function install(shell: Shell, client: string, flags: { readonly ye
     writeFileAtomic(path, text, { mode: 0o644 });
   }
   io.out(`Written. Start Claude Code anew in ${escapeText(io.cwd)}; it asks whether it may use the server.\n`);
+  if (state === undefined && io.env["PAWL_STATE"]) io.out("PAWL_STATE was not written: the server uses the state it names where Claude Code is started with it.\n");
+}
+
+/** These files are shared with a project: a password has no place in them. */
+function checkShareable(state: string): void {
+  if (!holdsPassword(state)) return;
+  throw new PawlError("usage", "The URL of the state holds a password, and these files are read by others. Nothing was written.", {
+    next: "Set PAWL_STATE to the URL in the environment from which Claude Code is started, and leave out --state. Or leave out the password: PGPASSWORD and ~/.pgpass are read.",
+  });
 }
 
 async function agreed(shell: Shell): Promise<boolean> {
@@ -50,7 +64,7 @@ function planFor(cwd: string, [command, ...args]: readonly string[]): readonly P
   const hook = [command!, ...args, "prime", "--hook"].map(shellQuote).join(" ");
   return [
     edited(join(cwd, ".mcp.json"), servers),
-    edited(join(cwd, ".claude", "settings.json"), (before) => withHook(before, hook)),
+    edited(join(cwd, ".claude", "settings.json"), (before) => withActor(withHook(before, hook))),
     plain(join(cwd, ".claude", "skills", "pawl", "SKILL.md"), readFileSync(SKILL, "utf8")),
   ];
 }
@@ -61,6 +75,11 @@ function withHook(before: Fields, command: string): Fields {
   const groups = Array.isArray(hooks["SessionStart"]) ? (hooks["SessionStart"] as readonly Json[]) : [];
   const others = groups.filter((group) => !/ prime --hook"/.test(JSON.stringify(group)));
   return { ...before, hooks: { ...hooks, SessionStart: [...others, { hooks: [{ type: "command", command }] }] } };
+}
+
+/** What the agent does in a shell is told apart from what its user does; over MCP the client says its name itself. */
+function withActor(before: Fields): Fields {
+  return { ...before, env: { PAWL_ACTOR: ACTOR, ...fieldsOf(before["env"]) } };
 }
 
 const fieldsOf = (value: Json | undefined): Fields => (typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {});

@@ -6,6 +6,7 @@ import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Call, Operation } from "../operations.ts";
 import { documentOf } from "./document.ts";
+import { toolWords } from "./door-words.ts";
 import { perform, type Handles } from "./handles.ts";
 import { modelText } from "./mcp-shape.ts";
 import { readResource, RESOURCES, TEMPLATES, type Content } from "./mcp-resources.ts";
@@ -48,13 +49,13 @@ export function mcpServer(options: McpOptions): Server {
   return server;
 }
 
-async function contentOf({ handles, failed }: McpOptions, uri: string): Promise<Content> {
+async function contentOf(options: McpOptions, uri: string): Promise<Content> {
   try {
-    return await readResource(await handles.reading(), uri);
+    return await readResource(await options.handles.reading(), uri);
   } catch (error) {
-    if (isPawlError(error, "not_found")) throw new ResourceNotFoundError(uri, errorText(error));
-    if (isBug(error)) failed?.(error);
-    throw new ProtocolError(isPawlError(error) && ERROR_CODES[error.code].http < 500 ? ProtocolErrorCode.InvalidParams : ProtocolErrorCode.InternalError, errorText(error));
+    if (isPawlError(error, "not_found")) throw new ResourceNotFoundError(uri, errorText(error, options));
+    if (isBug(error)) options.failed?.(error);
+    throw new ProtocolError(isPawlError(error) && ERROR_CODES[error.code].http < 500 ? ProtocolErrorCode.InvalidParams : ProtocolErrorCode.InternalError, errorText(error, options));
   }
 }
 
@@ -76,10 +77,10 @@ async function callTool(server: Server, options: McpOptions, name: string, input
     if (caller !== null) await renewClaims(options, caller);
     if (name === "decision_ask" && client.elicits) return await askThere(options, operation, input, ctx, { actor, client: client.name });
     const call: Call & { actor: string } = { actor, signal: ctx.mcpReq.signal, ...(caller === null ? {} : { caller }) };
-    return said(modelText(await perform(options.handles, operation, confinePaths(operation.params, input, options.root), call)));
+    return said(modelText(await perform(options.handles, operation, confinePaths(operation.params, input, options.root), call), toolWords(offered(options))));
   } catch (error) {
     if (isBug(error)) options.failed?.(error);
-    return { ...said(errorText(error)), isError: true };
+    return { ...said(errorText(error, options, name)), isError: true };
   }
 }
 

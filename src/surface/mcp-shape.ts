@@ -4,25 +4,36 @@ import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { redact } from "../base/redact.ts";
 import type { Document } from "./document.ts";
+import { inWords, type DoorWords } from "./door-words.ts";
 
 type Fields = { readonly [field: string]: Json };
 
 /** Fields only the engine needs. */
-const BOOKKEEPING: ReadonlySet<string> = new Set(["fence", "has_dependents", "has_children", "children_due", "continues", "ready", "revision", "worker", "hash", "input_hash", "step_start", "step_key", "kept", "start"]);
+const BOOKKEEPING: ReadonlySet<string> = new Set(["fence", "has_dependents", "has_children", "children_due", "continues", "ready", "revision", "worker", "hash", "input_hash", "step_start", "step_key", "kept", "start", "entity_key", "attribute_key"]);
 /** Values that say nothing. */
-const DEFAULTS: Fields = { queue: "default", priority: 5, takeovers: 0, reviews: 0, round: 1, max_attempts: LIMITS.attempts };
+const DEFAULTS: Fields = { queue: "default", priority: 5, takeovers: 0, reviews: 0, round: 1, max_attempts: LIMITS.attempts, verifications: 0, erased: false };
 /** Fields that hold a user's own value: they are shown as they are. */
 const VALUES: ReadonlySet<string> = new Set(["input", "result", "details", "value", "output", "answer", "options", "waiting_for", "arguments"]);
+/** Computed when read: three digits say all there is to say. */
+const ROUNDED: ReadonlySet<string> = new Set(["effective_confidence", "score"]);
 /** What a list shows of a task; the rest by its id. */
 const LISTED: ReadonlySet<string> = new Set(["id", "key", "description", "status", "attempts", "priority", "tags", "batch_id", "depends_on", "parent_id", "run_at", "deadline_at", "feedback", "error"]);
 /** Characters of one text in a list, and in a single record. */
 const LISTED_CHARS = 200;
 const SHOWN_CHARS = 8_000;
 
-/** The text of a tool's answer for a model. */
-export function modelText({ schema_version: _version, kind, data, ...beside }: Document): string {
+/** The text of a tool's answer for a model; `words`: how it names the tools it has. */
+export function modelText({ schema_version: _version, kind, data: plain, ...beside }: Document, words?: DoorWords): string {
+  const data = words === undefined ? plain : said(kind, plain as Json, words);
   const shaped = Array.isArray(data) ? shapedList(kind, data as Json[], beside as Fields) : { ...(beside as Fields), data: shorter(redact(shapedValue(data as Json)), SHOWN_CHARS) };
   return cutText(JSON.stringify({ kind, ...shaped }));
+}
+
+/** What Pawl itself says of what to do next, in the words of the door: of a task, and of each finding. */
+function said(kind: string, data: Json, words: DoorWords): Json {
+  if (kind !== "why" && kind !== "doctor") return data;
+  const texts = (record: Json): Json => Object.fromEntries(Object.entries(record as Fields).map(([field, value]) => [field, (field === "next" || field === "summary") && typeof value === "string" ? inWords(value, words) : field === "findings" ? (value as Json[]).map(texts) : value]));
+  return texts(data);
 }
 
 function shapedList(kind: string, records: readonly Json[], beside: Fields): Fields {
@@ -45,7 +56,7 @@ function shapedValue(value: Json): Json {
   if (Array.isArray(value)) return value.map(shapedValue);
   if (typeof value !== "object" || value === null) return value;
   const fields = Object.entries(value as Fields).filter(([field, item]) => !BOOKKEEPING.has(field) && !isEmpty(item) && DEFAULTS[field] !== item);
-  return Object.fromEntries(fields.map(([field, item]) => [field, VALUES.has(field) ? item : shapedValue(item)]));
+  return Object.fromEntries(fields.map(([field, item]) => [field, VALUES.has(field) ? item : ROUNDED.has(field) && typeof item === "number" ? Math.round(item * 1000) / 1000 : shapedValue(item)]));
 }
 
 const isEmpty = (value: Json): boolean => value === null || (Array.isArray(value) && value.length === 0);

@@ -6,6 +6,7 @@ import { redactText } from "../base/redact.ts";
 import { inputSchema, type JsonSchema } from "../base/params-schema.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import { errorDocument, pawlErrorOf, type Document } from "./document.ts";
+import { errorInWords, toolWords } from "./door-words.ts";
 
 export type ToolOptions = {
   /** Every tool, not only those a coding agent needs. */
@@ -58,9 +59,10 @@ export function operationOf(name: string, options: ToolOptions): Operation {
   throw new PawlError("usage", `${why}: ${name}.`, { next: flag === "--allow-decisions" ? "Leave it to a person: pawl inbox." : `A person can start the server with ${flag}.` });
 }
 
-/** What went wrong, as a model reads it: what, why and what next. */
-export function errorText(thrown: unknown): string {
-  return redactText(JSON.stringify(errorDocument(pawlErrorOf(thrown)) satisfies Document));
+/** What went wrong, as a model reads it: what, why and what next, with the tools it has. */
+export function errorText(thrown: unknown, options: ToolOptions, called?: string): string {
+  const operation = OPERATIONS.find(({ name }) => name === called);
+  return redactText(JSON.stringify(errorDocument(errorInWords(pawlErrorOf(thrown), toolWords(offered(options)), operation)) satisfies Document));
 }
 
 export const isBug = (thrown: unknown): boolean => !isPawlError(thrown) || thrown.code === "internal" || messageOf(thrown) === "";

@@ -8,7 +8,7 @@ import { PawlError } from "../base/errors.ts";
 import { systemRandom } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import { handlesOf, type Handles } from "./handles.ts";
-import { guarded } from "./http-app.ts";
+import { guarded, refuse } from "./http-app.ts";
 import { listen, namesOf, portOf, stopped } from "./http.ts";
 import { isLoopback } from "./http-guard.ts";
 import { makeLive, type Live } from "./http-live.ts";
@@ -97,6 +97,7 @@ async function overHttp(shell: Shell, flags: McpFlags, handles: Handles, live: L
     const app = new Hono();
     app.use("*", guarded({ names: namesOf(host, port, flags.allowHost), token, clock: systemClock, guards: () => true }));
     app.all("/mcp", (c) => handler.fetch(c.req.raw));
+    app.notFound((c) => refuse(c, { status: 404, message: `There is no ${c.req.method} ${c.req.path}.`, next: "The server speaks MCP at /mcp." }));
     return app.fetch;
   });
   const stop = stopped(shell);

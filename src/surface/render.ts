@@ -155,7 +155,7 @@ function taskList(tasks: readonly Task[], page: Page): string {
 const HIDDEN = new Set(["id", "description", "status", "ready", "continues", "has_dependents", "has_children", "children_due", "revision", "fence", "max_attempts", "slot", "line"]);
 const DEFAULTS: { readonly [field: string]: Json } = { queue: "default", priority: 5, takeovers: 0, reviews: 0, round: 1 };
 
-function taskDetail({ task, steps, children, outputs }: { task: Task; steps: readonly Step[]; children?: ShownChildren; outputs?: readonly Output[] }, page: Page): string {
+function taskDetail({ task, steps, children, agent, outputs }: { task: Task; steps: readonly Step[]; children?: ShownChildren; agent?: { readonly revision: number }; outputs?: readonly Output[] }, page: Page): string {
   const lines = [`${painted(page, task.status)(GLYPHS[task.status])} task ${task.id} ${painted(page, task.status)(stateOf(task))}`, `  description:${valueOf(task.description, "    ")}`];
   for (const [field, value] of Object.entries(task) as [string, Json][]) {
     if (HIDDEN.has(field) || value === null || value === DEFAULTS[field] || (Array.isArray(value) && value.length === 0)) continue;
@@ -163,6 +163,7 @@ function taskDetail({ task, steps, children, outputs }: { task: Task; steps: rea
   }
   if (steps.length > 0) lines.push("  steps:", ...steps.map((step) => `    ${stepLine(step, task, page)}`));
   if (children) lines.push(...childLines(children));
+  if (agent) lines.push(`  agent: revision ${agent.revision} (pawl agent show ${task.id})`);
   for (const output of outputs ?? []) lines.push(...outputLines(output, page));
   if (outputs?.length === 0) lines.push("  no command has written anything");
   return `${lines.join("\n")}\n`;

@@ -98,8 +98,8 @@ function readLimits(raw: RawRunFlags): Limits {
   return {
     ...(raw.concurrency === undefined ? {} : { concurrency: whole(raw.concurrency, "--concurrency") }),
     ...(raw.maxAttempts === undefined ? {} : { max_attempts: whole(raw.maxAttempts, "--max-attempts") }),
-    ...(raw.timeout === undefined ? {} : { timeout_ms: parseDuration(raw.timeout, { min: 1 }) }),
-    ...(raw.deadline === undefined ? {} : { deadline_ms: parseDuration(raw.deadline, { min: 1 }) }),
+    ...(raw.timeout === undefined ? {} : { timeout_ms: parseDuration(raw.timeout, { min: 1, name: "--timeout" }) }),
+    ...(raw.deadline === undefined ? {} : { deadline_ms: parseDuration(raw.deadline, { min: 1, name: "--deadline" }) }),
     ...(raw.backoff === undefined ? {} : { backoff: raw.backoff }),
     ...(raw.breaker === undefined ? {} : { breaker: raw.breaker }),
     ...(raw.notify === undefined ? {} : { notify: raw.notify }),
@@ -114,8 +114,8 @@ export function readBackoff(text: string): Backoff {
   const jitter = options.length > 0 ? { jitter: false } : {};
   if (range === "off") return { baseMs: 0, jitter: false };
   const [base, cap] = range!.split("..");
-  const baseMs = parseDuration(base!, { min: 1 });
-  const capMs = cap === undefined ? undefined : parseDuration(cap, { min: 1 });
+  const baseMs = parseDuration(base!, { min: 1, name: "--backoff" });
+  const capMs = cap === undefined ? undefined : parseDuration(cap, { min: 1, name: "--backoff" });
   if (capMs !== undefined && capMs < baseMs) throw usage(`--backoff ${text}: the cap is shorter than the first delay.`);
   return { baseMs, ...(capMs === undefined ? {} : { capMs }), ...jitter };
 }

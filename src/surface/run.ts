@@ -13,6 +13,7 @@ import { FRESH_LINE, limitLine, loadedLine } from "../core/progress.ts";
 import type { ListEntry } from "../core/list-entry.ts";
 import type { Batch, Task } from "../core/records.ts";
 import { shellQuote } from "../core/words.ts";
+import { dueElsewhere } from "../operations/looks.ts";
 import type { ListFormat } from "../core/task-list.ts";
 import { importFile, readList, realPath } from "../worker/import.ts";
 import { asRecipe, executorOf, verifierOf, type Kitchen } from "../worker/recipes.ts";
@@ -146,6 +147,7 @@ async function start(shell: Shell, list: List | null, raw: RawRunFlags, flags: R
     const scope = scopeOf(state, batch, raw.queue ?? DEFAULT_QUEUE);
     if (raw.retryFailed) await retryAll(state, scope, say);
     if (chosen.limits.breaker === "off") await removeBreaker(state.committer, breakerIds(scope.lane).at(-1)!).catch(unlessThere);
+    if (!batch) await sayElsewhere(shell, state, scope.lane.queue);
     const { paused_until } = chosen.limits;
     if (paused_until !== undefined) say(`Still a ${limitLine(parseIso(paused_until))}`);
     const end = await runLoop(state, io, planOf(state, io.cwd, flags, chosen, batch, scope, json));
@@ -155,6 +157,13 @@ async function start(shell: Shell, list: List | null, raw: RawRunFlags, flags: R
   } finally {
     await state.close();
   }
+}
+
+/** A run without a list works one queue, outside of batches: when nothing is due there, it says where something is. */
+async function sayElsewhere(shell: Shell, state: State, queue: string): Promise<void> {
+  if ((await state.committer.store.count("task", { index: "due", equals: { queue, batch_id: null } })) > 0) return;
+  const elsewhere = await dueElsewhere(state, "run", queue, "--resume");
+  if (elsewhere !== null) shell.notice(`Nothing is due in queue ${queue}. ${elsewhere}`);
 }
 
 async function importList(state: State, { file, entries }: List, raw: RawRunFlags, chosen: Chosen, say: (line: string) => unknown): Promise<Batch> {

@@ -79,7 +79,7 @@ async function runStep(shell: Shell, state: State, task: Task, name: string, com
   const options = {
     key: flags.key ?? String(ordinal),
     ...(flags.once ? { effect: "once" as const } : {}), ...(flags.keep ? { keep: true } : {}), ...(flags.redo ? { redo: true } : {}),
-    ...(flags.input === undefined ? {} : { input: flags.input }), ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, { min: 1 }) }),
+    ...(flags.input === undefined ? {} : { input: flags.input }), ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, { min: 1, name: "--timeout" }) }),
     ...(flags.check === undefined ? {} : { check: (context: StepContext) => check(io, flags.check!, context) }),
   };
   const done = execution.context.step(name, options, async (context) => {

@@ -47,7 +47,7 @@ async function wait(shell: Shell, state: State, task: Task, name: string, flags:
   });
   const arriving = execution.context.waitFor(name, {
     key: flags.key ?? String(ordinal), event: flags.event ?? name, ...(flags.keep ? { keep: true } : {}),
-    ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, { min: 0 }) }),
+    ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, { min: 0, name: "--timeout" }) }),
   });
   const first = await Promise.race([arriving, execution.parked.then(() => null)]);
   if (first === null) {

@@ -14,7 +14,6 @@ import { failureOf, type Backoff } from "../core/retry.ts";
 import { idempotencyKey } from "../core/step.ts";
 import { complete, expire, failAttempt, park, reject, release, reviewError, submit, type By, type Outcome } from "../core/task.ts";
 import { closingOf } from "../core/wait.ts";
-import type { TaskContext } from "./context.ts";
 import { Execution, type ExecutionOptions } from "./execution.ts";
 import type { Lease } from "./lease.ts";
 import type { Put } from "../store/store.ts";
@@ -155,7 +154,7 @@ export class Work {
   /** Runs the executor until it ends, everything waits, or it is aborted and has let go. */
   async #run(execution: Execution): Promise<{ result: unknown } | { error: unknown } | { waits: readonly Wait[] }> {
     const { signal } = this.#aborter;
-    const running = (async () => this.#shop.executor!.run(this.#task, this.#attempt(execution.context)))().then(
+    const running = (async () => this.#shop.executor!.run(this.#task, this.#attempt(execution)))().then(
       (result) => ({ result }),
       (error: unknown) => ({ error }),
     );
@@ -183,7 +182,7 @@ export class Work {
     return { committer, random, stateId, actor: workerId, signal: this.#aborter.signal, onLost: (error) => this.abort(error), revalidate: () => this.#owner.revalidate(this) };
   }
 
-  #attempt(context: TaskContext): Attempt {
+  #attempt(execution: Execution): Attempt {
     const { committer, stateId, workerId, clock } = this.#shop;
     const { id, fence } = this.#task;
     const must = async (puts: Parameters<Committer["commit"]>[0]["puts"]) => {
@@ -194,8 +193,9 @@ export class Work {
     return {
       signal: this.#aborter.signal,
       idempotencyKey: idempotencyKey(stateId, this.#task, ""),
-      context,
+      context: execution.context,
       committer,
+      busy: (work) => execution.busy(work),
       actor: workerId,
       spend: (usage) => {
         checkUsage(usage);
@@ -276,7 +276,7 @@ export class Work {
     let verdict: Verdict;
     try {
       const execution = await Execution.open(this.#task, this.#executionOptions());
-      verdict = await Promise.race([verifier.run(this.#task, this.#task.result, this.#attempt(execution.context)), rejectOn(this.#aborter.signal)]);
+      verdict = await Promise.race([verifier.run(this.#task, this.#task.result, this.#attempt(execution)), rejectOn(this.#aborter.signal)]);
     } catch (error) {
       return this.#reviewFailed(error);
     }

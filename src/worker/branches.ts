@@ -82,6 +82,17 @@ export class Branches {
     if (this.#open.length > 0) this.#parkWhenQuiet();
   }
 
+  /** Counts as running while `work` goes on, which is no step: the task is not parked in the middle of it. Once it is parked, nothing goes on. */
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#frozen) return new Promise(() => undefined);
+    this.#running++;
+    try {
+      return await work();
+    } finally {
+      this.rest();
+    }
+  }
+
   /** Stays in an open wait until the task is parked or stopped. */
   stay(wait: Wait): Promise<never> {
     this.#open.push(wait);

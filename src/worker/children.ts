@@ -112,11 +112,20 @@ export class Children {
   }
 }
 
+/** What its parent gives it. */
+const GIVEN = ["key", "parent_id", "status", "result"];
+/** What a child's task may say. It is written in code, so a field that is not here is a misspelled one. */
+const FIELDS = {
+  description: true, input: true, queue: true, priority: true, tags: true, depends_on: true, batch_id: true, verifier: true, max_attempts: true, concurrency_key: true, concurrency_limit: true, timeout_ms: true, run_at: true, deadline_at: true,
+} as const satisfies { readonly [field in keyof ChildTask]-?: true };
+
 function check(fields: ChildTask): void {
   checkIsTask(fields);
-  for (const field of ["key", "parent_id", "status", "result"]) {
+  for (const field of GIVEN) {
     if ((fields as { readonly [field: string]: unknown })[field] != null) throw new PawlError("usage", `The ${field} of a child cannot be given: it comes of its parent and the step that starts it.`, { details: { field } });
   }
+  const unknown = Object.keys(fields).find((field) => !Object.hasOwn(FIELDS, field) && !GIVEN.includes(field));
+  if (unknown !== undefined) throw new PawlError("usage", `A child's task has no ${JSON.stringify(unknown.slice(0, 80))}.`, { next: `It has: ${Object.keys(FIELDS).join(", ")}.`, details: { field: unknown, permanent: true } });
 }
 
 function resized(name: string, size: number): PawlError {

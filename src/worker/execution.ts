@@ -78,6 +78,11 @@ export class Execution {
     return this.#waits.open;
   }
 
+  /** Runs what is no step and belongs to a branch, such as a write of its own: the task is not parked before it is over. */
+  busy<T>(work: () => Promise<T>): Promise<T> {
+    return this.#branches.during(work);
+  }
+
   /** No more steps: the task's code has ended, or no longer owns the task. */
   end(): void {
     this.#branches.end();

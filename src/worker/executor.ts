@@ -16,6 +16,8 @@ export type Attempt = {
   readonly context: TaskContext;
   /** The state, for executors that keep records of their own; what they write carries the task's fence. */
   readonly committer: Committer;
+  /** Runs what is no step: the task is not parked in the middle of it, though all other branches wait. */
+  busy<T>(work: () => Promise<T>): Promise<T>;
   /** Who acts, for histories: the worker. */
   readonly actor: string;
   /** Makes a child process known to the state, durably, so that a takeover can end it. Called before its command begins. */

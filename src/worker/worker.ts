@@ -77,6 +77,7 @@ export class Worker {
   #pauseUntil: number;
   #sweptAt = -Infinity;
   #lookedAt = -Infinity;
+  #looks = 0;
   #stopping = false;
   #aborted: Stopped | null = null;
   #pumping: Promise<void> | null = null;
@@ -146,12 +147,17 @@ export class Worker {
     });
   }
 
+  /** No new claims from now on; resolves when nothing runs here, and is not told to the state. */
+  async drain(): Promise<void> {
+    this.#stopping = true;
+    while (this.#active.size > 0) await Promise.all([...this.#active.values()].map((work) => work.over));
+  }
+
   /** No new claims from now on; what runs may end. Resolves when it has. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await this.#ready.catch(() => undefined);
-    await this.#pumping;
-    while (this.#active.size > 0) await Promise.all([...this.#active.values()].map((work) => work.over));
+    await this.#ready.catch(() => undefined).then(() => this.#pumping);
+    await this.drain();
     await (this.#left ??= this.#leave());
   }
 
@@ -279,7 +285,8 @@ export class Worker {
     }
     if (this.#active.size === 0 && empty) this.#tellIdle(asked);
     else this.#idleWaiters.unshift(...asked);
-    if (!this.#stopping) await this.#setTimer(this.#active.size < this.#concurrency, started);
+    // Not waited for: a task that is added meanwhile is claimed in the flush that adds it.
+    if (!this.#stopping) void this.#setTimer(this.#active.size < this.#concurrency, started).catch((error: unknown) => this.#stopping || this.#fail(error));
   }
 
   #mayClaim(): boolean {
@@ -365,6 +372,7 @@ export class Worker {
   /** Wakes the pump when something next falls due (if there is room for it), and to look for dead neighbours. */
   async #setTimer(room: boolean, started: boolean): Promise<void> {
     const { clock, committer } = this.#home;
+    const look = ++this.#looks;
     let waitMs = NEIGHBOUR_MS;
     // Under load the pump turns thousands of times a second; looking once in LOOK_MS is soon enough. And what was started a
     // moment ago must not wait for a look.
@@ -376,6 +384,7 @@ export class Worker {
       const aheadMs = next === null ? Infinity : next - clock.now();
       waitMs = Math.min(waitMs, aheadMs > 0 ? Math.max(aheadMs, 1) : Math.max(this.#sweptAt + SWEEP_MS - clock.monotonic(), 1));
     }
+    if (look !== this.#looks || this.#stopping) return;
     this.#cancelTimer?.();
     this.#cancelTimer = clock.timer(waitMs, () => this.#wake());
   }

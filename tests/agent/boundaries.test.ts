@@ -28,7 +28,7 @@ async function runOnce(t: Parameters<typeof simulate>[0], death: Death | undefin
       if (status !== "waiting") break;
       asked = true;
       const [decision] = await sim.state.decisions.inbox();
-      await sim.state.decisions.settle(decision!.id, { ...answerFor(world), actor: "bea" });
+      await sim.state.decisions.settle(decision!.id, { ...answerFor(world, decision!), actor: "bea" });
     }
   }
   const task = await sim.state.tasks.get(id);
@@ -36,7 +36,7 @@ async function runOnce(t: Parameters<typeof simulate>[0], death: Death | undefin
   return { found: violations({ result: task.result, world, before, view: await sim.state.agents.show(id), billed, deaths: first.dead ? 1 : 0 }), died: first.dead, asked };
 }
 
-test("an agent that dies before or after any of its writes ends as if it had not, and says what it cannot know", async (t) => {
+test("row 1: an agent that dies before or after any of its writes ends as if it had not, and says what it cannot know", async (t) => {
   let asked = 0;
   let writes = 0;
   for (let write = 1; ; write++) {

@@ -5,13 +5,13 @@ import { test } from "node:test";
 import { memoryTools } from "../../src/agent/memory-tools.ts";
 import type { AgentTool } from "../../src/agent/tool.ts";
 import { LIMITS } from "../../src/base/limits.ts";
-import { STORES } from "../stores.ts";
+import { ALL_STORES } from "../stores.ts";
 import { atWork, results, texts } from "./agents.ts";
 
 const LOG = Array.from({ length: 60_000 }, (_, i) => `line ${i} of a log that is long, with ü and 🙂`).join("\n");
 
-for (const store of STORES) {
-  test(`${store.name}: five megabytes of output are an artifact with an excerpt, read in pieces`, async (t) => {
+for (const store of ALL_STORES) {
+  test(`scenario 17, ${store.name}: five megabytes of output are an artifact with an excerpt, read in pieces`, async (t) => {
     const { state, server, run } = await atWork(t, (asked, turn) => {
       const id = /sha256-[0-9a-f]{32}/.exec(results(asked.messages).join())?.[0];
       if (turn === 0) return { calls: [{ name: "log" }] };
@@ -45,7 +45,7 @@ test("what no store can hold is made text that it can: NUL, half a character, by
   assert.match(told[7]!, /sha256-[0-9a-f]{32}: 100000 bytes/);
 });
 
-test("at its threshold the conversation is cleared; the carry-over opens the next, and the originals stay", async (t) => {
+test("row 23: at its threshold the conversation is cleared; the carry-over opens the next, and the originals stay", async (t) => {
   const look: AgentTool = { risk: "read_only", execute: () => "seen" };
   const work = await atWork(t, (asked) => {
     const last = texts(asked.messages, "user").at(-1)!;
@@ -78,8 +78,8 @@ test("a model that writes no carry-over loses the conversation, not what is reco
   assert.match(texts(last, "user")[0]!, /I do not do JSON/);
 });
 
-test("a batch counts the tokens of its agents, tells each of the items before, and is cleared at the threshold", async (t) => {
-  const work = await atWork(t, (asked) => ({ text: `built ${texts(asked.messages, "user")[0]!.split("\n")[0]}`, usage: { input: 45_000, output: 0 } }), { batchContext: true });
+for (const store of ALL_STORES) test(`scenario 13, ${store.name}: a batch counts the tokens of its agents, tells each of the items before, and is cleared at the threshold, in order`, async (t) => {
+  const work = await atWork(t, (asked) => ({ text: `built ${texts(asked.messages, "user")[0]!.split("\n")[0]}`, usage: { input: 45_000, output: 0 } }), { store, batchContext: true });
   const batch = await work.state.batches.create(Array.from({ length: 10 }, (_, i) => `feature ${i + 1}`));
   await work.goOn(1, { batch: batch.id });
   const openings = work.server.asked.map(({ messages }) => texts(messages, "user")[0]!);

@@ -84,7 +84,7 @@ async function takeOver(url: string, id: number, server: Awaited<ReturnType<type
       const [decision] = await state.decisions.inbox();
       if (decision) {
         asked = true;
-        await state.decisions.settle(decision.id, { ...answerFor(world), actor: "bea" });
+        await state.decisions.settle(decision.id, { ...answerFor(world, decision), actor: "bea" });
       } else if (task.status === "in_progress") await worker.nextEvent();
     }
     const found = violations({ result: task.result, world, before, view: await state.agents.show(id), billed: server.billed, deaths: child.killed ? 1 : 0 });

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import type { AgentTool } from "../../src/agent/tool.ts";
 import type { Json } from "../../src/base/json.ts";
-import { STORES } from "../stores.ts";
+import { turns } from "../simulation.ts";
+import { ALL_STORES, MEMORY, type TestStore } from "../stores.ts";
 import { atWork, OPEN, results } from "./agents.ts";
 
 const RISKY = { required_for_risk_levels: ["write_local", "external_action"] as const };
@@ -18,7 +19,7 @@ function remover(risk: AgentTool["risk"] = "write_local") {
   return { removed, remove };
 }
 
-async function asked(t: TestContext, store = STORES[0]!, options: Parameters<typeof atWork>[2] = {}) {
+async function asked(t: TestContext, store = MEMORY, options: Parameters<typeof atWork>[2] = {}) {
   const { removed, remove } = remover();
   const work = await atWork(t, (request, turn) => (turn === 0 ? { calls: [{ id: "c-1", name: "remove", args: { file: "a.log" } }] } : { text: `so: ${results(request.messages).join()}` }), {
     store, tools: { remove }, policy: RISKY, ...options,
@@ -29,8 +30,8 @@ async function asked(t: TestContext, store = STORES[0]!, options: Parameters<typ
   return { ...work, task, decision: decision!, removed };
 }
 
-for (const store of STORES) {
-  test(`${store.name}: an action waits for a person, shows exactly what it would do, and runs when approved`, async (t) => {
+for (const store of ALL_STORES) {
+  test(`scenario 16, ${store.name}: an action waits for a person, shows exactly what it would do, and runs when approved`, async (t) => {
     const { state, task, decision, removed, goOn, server } = await asked(t, store);
     assert.equal(decision.kind, "action");
     const details = decision.details as { [name: string]: Json };
@@ -65,7 +66,7 @@ test("denied is told with its reason, and nothing runs", async (t) => {
   assert.deepEqual(removed, []);
 });
 
-test("expired is not denied: the model is told that nobody answered", async (t) => {
+test("row 6: expired is not denied: the model is told that nobody answered", async (t) => {
   const { removed, remove } = remover();
   const work = await atWork(t, (request, turn) => (turn === 0 ? { calls: [{ name: "remove", args: { file: "a.log" } }] } : { text: results(request.messages).join() }), {
     tools: { remove }, policy: { ...RISKY, expires_in_ms: 1, on_expiry: "deny" },
@@ -93,7 +94,28 @@ test("three actions of one answer are three decisions, answered in any order; ea
   assert.deepEqual(removed, ["c", "b"]);
 });
 
-test("read_only passes; a rule of one's own and the SDK's needsApproval ask all the same", async (t) => {
+test("what was approved runs at once, however slow the store is, though others still wait for their answers", async (t) => {
+  const { removed, remove } = remover();
+  const slow: TestStore = {
+    name: "slow",
+    async open(t, options) {
+      const state = await MEMORY.open(t, options);
+      const { store } = state.committer;
+      const commit = store.commit.bind(store);
+      store.commit = async (changes) => (await turns(20), commit(changes));
+      return state;
+    },
+  };
+  const work = await atWork(t, (_, turn) => (turn === 0 ? { calls: ["a", "b"].map((file) => ({ name: "remove", args: { file } })) } : { text: "done" }), { store: slow, tools: { remove }, policy: RISKY });
+  const { id } = await work.run();
+  const [first] = await work.state.decisions.inbox();
+  await work.state.decisions.settle(first!.id, { answer: "approve", actor: "bea" });
+  assert.equal((await work.goOn(id)).status, "waiting");
+  assert.deepEqual(removed, [(first!.details as { arguments: { file: string } }).arguments.file]);
+  assert.deepEqual((await work.state.agents.show(id)).spend.tool_calls, { limit: null, spent: 1, reserved: 0, in_doubt: 0, left: null });
+});
+
+test("scenario 16: read_only passes; a rule of one's own and the SDK's needsApproval ask all the same", async (t) => {
   const look: AgentTool = { risk: "read_only", execute: () => "seen" };
   const script = (_: unknown, turn: number) => (turn === 0 ? { calls: [{ name: "look" }] } : { text: "done" });
   assert.equal((await (await atWork(t, script, { tools: { look }, policy: RISKY })).run()).status, "completed");
@@ -110,8 +132,8 @@ test("a question of the model lands in the inbox, and its answer is the result o
   assert.equal((await work.goOn(id)).result, "into staging");
 });
 
-for (const store of STORES) {
-  test(`${store.name}: at its limit the agent waits; topped up, it goes on at the same step; pressure is told before`, async (t) => {
+for (const store of ALL_STORES) {
+  test(`row 8, ${store.name}: at its limit the agent waits; topped up, it goes on at the same step; pressure is told before`, async (t) => {
     const look: AgentTool = { risk: "read_only", execute: () => "seen" };
     const work = await atWork(t, (_, turn) => (turn < 6 ? { calls: [{ name: "look" }] } : { text: "done" }), { store, tools: { look }, budget: { max_steps: 5 } });
     const { id, status } = await work.run();
@@ -141,7 +163,7 @@ test("a budget that is denied ends the task, and says what was used up", async (
   assert.match(task.error!.message, /budget is used up: tool_calls \(2 of 2\).*enough/);
 });
 
-test("tokens are taken out before a call: what is left bounds the answer, and no call is made that could pass the limit", async (t) => {
+test("row 7: tokens are taken out before a call: what is left bounds the answer, and no call is made that could pass the limit", async (t) => {
   const work = await atWork(t, (_, turn) => (turn === 0 ? { calls: [{ name: "agent_patch", args: { add_risk_flags: ["x"] } }] } : { text: "done" }), { budget: { max_llm_tokens: 4_000 }, maxOutputTokens: 100_000 });
   assert.equal((await work.run()).status, "completed");
   for (const asked of work.server.asked) assert.ok(asked.max_tokens! < 4_000, `max_tokens ${asked.max_tokens}`);

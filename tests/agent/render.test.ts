@@ -55,7 +55,7 @@ function check(prompt: readonly PromptMessage[]): void {
   }
 }
 
-test("property: on any history the limits hold, calls keep their results, and the same goes in as came out", () => {
+test("scenario 17, property: on any history the limits hold, calls keep their results, and the same goes in as came out", () => {
   fc.assert(
     fc.property(fc.array(turn, { maxLength: 14 }), fc.nat(8_000), fc.option(fc.integer({ min: 500, max: 4_000 })), (turns, most, tokens) => {
       const messages = history(turns);

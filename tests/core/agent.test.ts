@@ -1,6 +1,7 @@
 // The agent of a task: opened once under its fence, patched whole or not at all, its history never rewritten; the store gives
 // back any revision as it was. Messages are cleared by one change; a reset begins again and keeps what was spent.
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import fc from "fast-check";
 import { isPawlError } from "../../src/base/errors.ts";
@@ -31,7 +32,7 @@ async function opened(t: TestContext, name = "memory"): Promise<{ state: State; 
 const fact = (key: string, value: Json, source = "tool") => ({ append_known_facts: [{ key, value, source }] });
 
 for (const name of NAMES) {
-  test(`${name}: a patch is applied with its line in the history, and a stale one is refused with both revisions`, async (t) => {
+  test(`scenario 15, ${name}: a patch is applied with its line in the history, and a stale one is refused with both revisions`, async (t) => {
     const { state, task, again } = await opened(t, name);
     const { patch } = await patchAgent(state.committer, task.id, { ...fact("disk", "95%"), replace_plan: ["measure"] }, { actor: "w-1", fence: task.fence, revision: 0, reason: "df", step_key: "t1" });
     assert.deepEqual([patch.revision, patch.author, patch.reason, patch.step_key], [1, "w-1", "df", "t1"]);
@@ -138,6 +139,30 @@ test("a rejected result keeps what is known; a reset begins again, and nothing t
   assert.deepEqual(await state.agents.messages(task.id), []);
   assert.deepEqual((await state.agents.at(task.id, 1)).plan, ["a"]);
   assert.deepEqual((await state.agents.history(task.id)).map(({ delta }) => Object.keys(delta)), [["append_known_facts", "replace_plan", "add_risk_flags"], ["begin_again"]]);
+});
+
+test("sqlite: facts and patches take little more than they are; a file of an earlier version, where they were trees, is used as it is", async (t) => {
+  const place = await statePlace(t, "sqlite");
+  const state = await place.open();
+  const { id } = await state.tasks.add({ description: "remember" });
+  await openAgent(state.committer, (await state.tasks.claim())!.task, { actor: "w" });
+  for (let i = 0; i < 100; i++) await state.agents.patch(id, fact(`k${i}`, "v".repeat(1_000)));
+  await state.close();
+  const db = new DatabaseSync(place.url);
+  const pages = db.prepare("select sum(pgsize) as bytes from dbstat where name in ('entry', 'patch')").get()!["bytes"] as number;
+  assert.ok(pages < 2 * 2 * 100_000, `${pages} bytes for 100 kB of facts, each of them in a patch as well`);
+  const tables = db.prepare("select name, sql from sqlite_schema where name in ('entry', 'patch')").all() as { name: string; sql: string }[];
+  for (const { name, sql } of tables) {
+    assert.doesNotMatch(sql, /without rowid/i);
+    db.exec(`alter table ${name} rename to was; ${sql}, without rowid; insert into ${name} select * from was; drop table was`);
+  }
+  db.exec("create index entry_by_since on entry (task_id, since); delete from pawl where name = 'schema'");
+  db.close();
+  const again = await place.open();
+  await again.agents.patch(id, fact("k100", "new"));
+  const { agent, state: shown } = await again.agents.show(id);
+  assert.deepEqual([agent.revision, shown.known_facts.map(({ key }) => key)], [101, Array.from({ length: 101 }, (_, i) => `k${i}`)]);
+  assert.deepEqual([(await again.agents.at(id, 7)).known_facts.length, (await again.agents.history(id)).length, await again.history.verify(id)], [7, 101, null]);
 });
 
 test("without an agent there is nothing to show, and it says so", async (t) => {

@@ -22,7 +22,7 @@ async function acting(sim: Simulation, policy: ActionPolicy = {}, action: () => 
 const resultOf = async (sim: Simulation, id: number) => (await sim.until(id)).result as unknown as ActionOutcome;
 
 for (const store of STORES) {
-  test(`${store.name}: approved, edited, denied: each is what it is, and runs with what was approved`, async (t) => {
+  test(`row 5, ${store.name}: approved, edited, denied: each is what it is, and runs with what was approved`, async (t) => {
     const sim = await simulate(t, store);
     const rows: [{ answer: string; edit?: Json; reason?: string }, string, object][] = [
       [{ answer: "approve" }, "approved", { outcome: "approved", arguments: { path: "/var/log" }, by: "bob", reason: null }],
@@ -44,7 +44,7 @@ for (const store of STORES) {
     }
   });
 
-  test(`${store.name}: nobody answers: by policy it waits on, expires, or is asked again`, async (t) => {
+  test(`row 6, ${store.name}: nobody answers: by policy it waits on, expires, or is asked again`, async (t) => {
     const sim = await simulate(t, store);
     const [waits, expires, escalates] = [await acting(sim, { expires_in_ms: HOUR }), await acting(sim, { expires_in_ms: HOUR, on_expiry: "deny" }), await acting(sim, { expires_in_ms: HOUR, on_expiry: "escalate" })];
     sim.clock.jump(HOUR);
@@ -57,7 +57,7 @@ for (const store of STORES) {
   });
 }
 
-test("other arguments are another decision, and the first is no answer to it", async (t) => {
+test("row 5: other arguments are another decision, and the first is no answer to it", async (t) => {
   const sim = await simulate(t);
   let path = "/var/log";
   const id = await acting(sim, {}, () => rm(path));

@@ -70,7 +70,7 @@ for (const name of NAMES) {
     await assert.rejects(reserve(state.committer, taken, "d", {}), (error) => isPawlError(error, "conflict"));
   });
 
-  test(`${name}: parent and children spend from one budget, all at once, and never beyond it`, async (t) => {
+  test(`row 7, ${name}: parent and children spend from one budget, all at once, and never beyond it`, async (t) => {
     const place = await statePlace(t, name);
     const states = [await place.open(), ...(name === "memory" ? [] : [await place.open()])];
     const parent = await spender(states[0]!, { ...NO_LIMITS, max_llm_tokens: 100 });
@@ -90,7 +90,7 @@ for (const name of NAMES) {
     await fc.assert(fc.asyncProperty(fc.array(fc.array(ACTION, { minLength: 1, maxLength: 8 }), { minLength: 2, maxLength: 3 }), (scripts) => spendAtOnce(t, name, scripts)), { numRuns: runs });
   });
 
-  test(`${name}: more is added, the decision is approved with it and the task goes on at once`, async (t) => {
+  test(`row 8, ${name}: more is added, the decision is approved with it and the task goes on at once`, async (t) => {
     const state = await (await statePlace(t, name)).open();
     const task = await spender(state, { max_steps: 1 });
     await take(state, task, "a", { steps: 1 });

@@ -272,6 +272,19 @@ test("what would wait in a circle, go too deep or name its own key is refused", 
   assert.equal((await sim.state.tasks.get(last)).status, "cancelled", "children by hand are cancelled as well");
 });
 
+test("a field that a child's task does not have is refused, and said so", async (t) => {
+  const sim = await simulate(t);
+  const said: string[] = [];
+  await sim.state.tasks.add({ description: "root", max_attempts: 1 });
+  sim.start(async (_, { all, spawn }) => {
+    await spawn("one", { description: "x", max_attempt: 1 } as never).catch((error: { code: string; message: string; next: string }) => said.push(`${error.code} ${error.message} ${error.next}`));
+    await all("many", [{ description: "x" }, { description: "y", tag: "z" } as never]);
+  });
+  await sim.until(1, "failed");
+  assert.match(said[0]!, /^usage A child's task has no "max_attempt"\. It has: description, .*max_attempts/);
+  assert.match((await sim.state.tasks.get(1)).error!.message, /no "tag"/);
+});
+
 test("a list that has another length on a replay is refused, not matched by luck", async (t) => {
   const sim = await simulate(t);
   const root = await sim.state.tasks.add({ description: "root" });

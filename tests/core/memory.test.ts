@@ -70,7 +70,7 @@ test("secrets are told from words", () => {
 /* ---------- on every store ---------- */
 
 for (const name of PLACES) {
-  test(`${name}: a new value supersedes the old one, which stays; two sources contradict each other; a person settles it`, async (t) => {
+  test(`row 28, ${name}: a new value supersedes the old one, which stays; two sources contradict each other; a person settles it`, async (t) => {
     const state = await (await statePlace(t, name)).open();
     const { memory } = state;
     const say = (value: unknown, source: string, more = {}) => memory.store({ entity: "Bob", attribute: "employer", value, source, ...more });

@@ -40,7 +40,7 @@ class Fold {
 const fact = (value: unknown, source = "tool", more: object = {}) => ({ key: "disk", value: value as string, source, ...more });
 const facts = (fold: Fold) => fold.state().known_facts.map(({ value, source }) => `${value as string} ${source}`);
 
-test("a second value that supersedes nothing makes an open question; the question goes with the value that goes", () => {
+test("row 28: a second value that supersedes nothing makes an open question; the question goes with the value that goes", () => {
   const fold = new Fold().apply({ append_known_facts: [fact("95%")] });
   assert.deepEqual(fold.state().open_questions, []);
   fold.apply({ append_known_facts: [fact("80%", "model")] });
@@ -72,7 +72,7 @@ test("what the user said is superseded by the user only", () => {
   assert.deepEqual([facts(fold), fold.state().open_questions], [["production model", "production user"], []]);
 });
 
-test("plan, questions, artifacts and flags", () => {
+test("scenario 15: plan, questions, artifacts and flags", () => {
   const note = { artifact_id: "log_123", type: "tool_result.logs", summary: "nginx error log", bytes: 48231 };
   const fold = new Fold().apply({ replace_plan: ["a", "b"], add_open_questions: ["Which namespace?", "Which namespace?"], add_artifacts: [note], add_risk_flags: ["slow", "slow"] });
   assert.deepEqual(fold.state(), { ...fold.states[0]!, plan: ["a", "b"], open_questions: ["Which namespace?"], artifacts: [note], risk_flags: ["slow"] });
@@ -87,7 +87,7 @@ test("what one patch both adds and takes back leaves nothing behind", () => {
   assert.deepEqual([facts(fold), fold.state().open_questions, fold.all.length], [["3 tool"], [], 1]);
 });
 
-test("a bad patch says where, and how it is bad", () => {
+test("scenario 15: a bad patch says where, and how it is bad", () => {
   const long = "x".repeat(LIMITS.agentTextChars + 1);
   const rows: [unknown, string, RegExp][] = [
     [null, "usage", /^patch must be an object, not null/], [[], "usage", /^patch must be an object, not a list/], ["x", "usage", /^patch must be an object/], [{}, "usage", /The patch is empty/],

@@ -13,7 +13,7 @@ import { heartbeat, park } from "../../src/core/task.ts";
 import { claimDue } from "../../src/core/claim.ts";
 import type { State } from "../../src/state.ts";
 import { simulate, type Simulation } from "../simulation.ts";
-import { STORES } from "../stores.ts";
+import { ALL_STORES, STORES } from "../stores.ts";
 import { NO_EVIDENCE } from "./samples.ts";
 
 const SECOND = 1_000;
@@ -68,6 +68,45 @@ for (const store of STORES) {
     assert.match((await sim.state.history.of(1)).at(-1)!.reason!, /worker label of w1 \(pid 42\) died/);
     const { store: kept } = sim.state.committer;
     assert.deepEqual([(await kept.list("worker")).map(({ id }) => id), await kept.list("process")], [["w2"], []]);
+  });
+}
+
+for (const store of ALL_STORES) {
+  test(`${store.name}: of workers that nobody has seen for long only those that own something, or are known to live, are kept`, async (t) => {
+    const state = await store.open(t);
+    const now = state.committer.store.clock.now();
+    const before = iso(now - LIMITS.workerUnseenMs);
+    const seen = (id: string, at: string) => ({ kind: "worker", record: { ...workerRecord(id), seen_at: at } });
+    // More than one sweep used to look at, and the dead one behind them all.
+    const gone = Array.from({ length: 600 }, (_, i) => seen(`gone${i}`, before));
+    const process: ProcessRecord = { worker: "gone7", pid: 77, task_id: 1, fence: 1, boot_id: "b", start_time: "9", started_at: before };
+    await state.committer.commit({ puts: [...gone, seen("owner", before), seen("living", before), seen("late", iso(now - LIMITS.workerUnseenMs + 600 * SECOND)), seen("zombie", iso(now)), { kind: "process", record: process }] });
+    await state.tasks.add({ description: "x" });
+    await claimBy(state, "owner", 600 * SECOND);
+    const evidence: Evidence = { ...NO_EVIDENCE, ownerState: (_, id) => (id === "zombie" ? "dead" : id === "living" ? "alive" : "unknown") };
+    await sweep(state.committer, evidence, "sweeper", false);
+    assert.equal(await state.committer.store.count("worker"), 603);
+    await sweep(state.committer, evidence, "sweeper", true);
+    assert.deepEqual((await state.committer.store.list("worker")).map(({ id }) => id), ["late", "living", "owner"]);
+    assert.equal(await state.committer.store.count("process"), 0);
+  });
+
+  test(`${store.name}: a worker says that it is there, and one that says so while it is being forgotten is kept`, async (t) => {
+    const state = await store.open(t);
+    const { store: kept } = state.committer;
+    const now = kept.clock.now();
+    await state.committer.commit({ puts: [{ kind: "worker", record: { ...workerRecord("w1"), seen_at: iso(now - LIMITS.workerUnseenMs) } }] });
+    const seenAt = async () => (await kept.get("worker", ["w1"]))[0]?.["seen_at"];
+    // The second time it is asked for, to forget it: its word is on its way before the change that removes it.
+    let asked = 0;
+    const says = () => state.committer.commit({ puts: [{ kind: "worker", key: "w1", set: { seen_at: iso(now - LIMITS.workerUnseenMs + 1) } }] });
+    await sweep(state.committer, { ...NO_EVIDENCE, ownerState: () => (++asked === 2 && void says(), "unknown") }, "sweeper", true);
+    assert.deepEqual([asked, await seenAt()], [2, iso(now - LIMITS.workerUnseenMs + 1)]);
+    await sweep(state.committer, NO_EVIDENCE, "w1", false);
+    const said = await seenAt();
+    assert.ok(Date.parse(said as string) >= now, String(said));
+    await sweep(state.committer, NO_EVIDENCE, "w1", true);
+    assert.equal(await seenAt(), said, "written once an hour");
   });
 }
 

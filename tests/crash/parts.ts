@@ -12,7 +12,8 @@ import { RULE_MUTANTS } from "./mutants/rules.ts";
 import { STORE_MUTANTS } from "./mutants/store.ts";
 import { cutPower, whyNoPowerCuts } from "./powercut.ts";
 import { whyNotRecorded } from "./record.ts";
-import { killAgents, momentsOf } from "../agent/kills.ts";
+import { killAgents, momentsOf, type AgentKills } from "../agent/kills.ts";
+import { agentsOfSeeds, type SeedReport } from "../agent/seeds.ts";
 
 export type PartReport = { readonly figures: { readonly [name: string]: unknown }; readonly violations: readonly string[] };
 export type Part = { readonly name: string; readonly what: string; readonly count: number; run(count: number): Promise<PartReport> };
@@ -67,7 +68,7 @@ async function kills(count: number): Promise<PartReport> {
 }
 
 async function agents(count: number): Promise<PartReport> {
-  const reports = [];
+  const reports: (AgentKills | SeedReport)[] = [await agentsOfSeeds(count)];
   for (const store of ["json", "sqlite", "postgres"]) reports.push(await killAgents({ store, at: await momentsOf(store, count) }));
   return total(reports);
 }
@@ -121,7 +122,7 @@ export const PARTS: readonly Part[] = [
   { name: "damage", what: "every cut of every file of a JSON state, and its bits flipped", count: 1_000_000, run: damage },
   { name: "mutants", what: "deliberate bugs that a named test must notice", count: 1_000, run: mutants },
   { name: "kills", what: "kill -9 of four workers, JSON and SQLite", count: 500, run: kills },
-  { name: "agents", what: "kill -9 of an agent of thirteen steps at each moment of its life, JSON, SQLite and Postgres", count: 1_000, run: agents },
+  { name: "agents", what: "kill -9 of an agent of thirteen steps at each moment of its life, JSON, SQLite and Postgres; so many agents of random shape that die in memory", count: 1_000, run: agents },
   { name: "images", what: "crash states rebuilt from recorded system calls of the command line, JSON and SQLite, so many distinct ones of each", count: 50_000, run: images },
   { name: "powercuts", what: "real power cuts of ext4 and xfs under two processes, JSON and SQLite", count: 300, run: powercuts },
   { name: "fulldisk", what: "a run on a disk that fills up, JSON and SQLite", count: 2, run: fulldisk },

@@ -18,6 +18,9 @@ import { postgresUrl, query } from "../postgres.ts";
 import { newPlace, type Place } from "./postgres-place.ts";
 import { Proxy } from "./postgres-proxy.ts";
 
+/** Told as the soak tells it. */
+const wentOn = (t: TestContext, fault: string, since: number): void => t.diagnostic(`${fault}: went on after ${Math.round(performance.now() - since)} ms`);
+
 const IMPATIENT = { answer: 700, connect: 2_000, poll: 300 };
 
 async function throughProxy(t: TestContext): Promise<{ place: Place; proxy: Proxy; store: Store; direct: Store }> {
@@ -167,8 +170,10 @@ async function keepWriting(place: Place, disturb: () => Promise<void>): Promise<
 test("backends that are ended in mid-stream lose nothing and double nothing", { timeout: 120_000 }, async (t) => {
   const place = await newPlace(t);
   await keepWriting(place, async () => {
-    for (let i = 0; i < 10; i++) {
-      await query(place.url, `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pawl' and pid <> pg_backend_pid() and query like '%${place.schema}%'`);
+    let ended = 0;
+    for (let i = 0; i < 10 || ended === 0; i++) {
+      const { length } = await query(place.url, `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pawl' and pid <> pg_backend_pid() and query like '%${place.schema}%'`);
+      ended += length;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   });
@@ -202,7 +207,9 @@ test("a server without a free connection is told in words, and waited for", { ti
   assert.match(error.message, /no connection free/);
   const waiting = place.open();
   await Promise.all(idle.splice(1, 50).map((client) => client.end()));
+  const freed = performance.now();
   assert.equal(await (await waiting).count("item"), 0);
+  wentOn(t, "307 idle connections", freed);
 });
 
 test("a neighbour killed in the middle of its work is no obstacle", { timeout: 60_000 }, async (t) => {
@@ -233,12 +240,34 @@ test("a row that somebody holds for long makes the call busy, and others go on",
   succeeded(await commit(store, { puts: [set("item", 1, { revision: 2 })] }));
 });
 
-test("a statement that takes too long is ended by the server", async (t) => {
+test("a statement that takes too long is ended by the server, and nothing beside it", async (t) => {
   const place = await newPlace(t);
   const store = await place.open({ times: { statement: 200 } });
   // A view that is slow stands in for a table that is too large.
   await place.sql("alter table note rename to note_real", "create view note as select * from note_real where pg_sleep(1) is not null union all select 'n', 1, 'x', null from pg_sleep(1)");
+  const asked = performance.now();
+  // What goes in the same round trip is answered all the same.
+  const beside = store.count("item");
   const error = await store.list("note").catch((thrown: unknown) => thrown);
   assert.ok(isPawlError(error, "busy"), String(error));
   assert.match(error.message, /too long/);
+  assert.equal(await beside, 0);
+  wentOn(t, "a statement of 1 s, with 200 ms for each", asked);
+});
+
+test("a state whose server is gone is closed without the patience of its calls", { timeout: 120_000 }, async (t) => {
+  const server = await startPostgres();
+  t.after(() => server.stop());
+  const place = await newPlace(t, server.url);
+  const notices: string[] = [];
+  const store = await place.open({ notice: (line) => notices.push(line), times: { patience: 600_000 } });
+  await write(store, addItem({ id: 1 }));
+  await server.kill();
+  const gone = performance.now();
+  const calls = [commit(store, { puts: [addItem({ id: 2 })] }), commit(store, { puts: [addItem({ id: 3 })] }), store.count("item")];
+  const ends = calls.map((call) => call.then(() => "answered", (error: unknown) => (isPawlError(error) ? error.code : String(error))));
+  await store.close();
+  wentOn(t, "a server that is gone for good, closing", gone);
+  for (const end of await Promise.all(ends)) assert.ok(["storage", "commit_unknown"].includes(end), end);
+  assert.match(notices.join("\n"), /could not be reached while it was closed/);
 });

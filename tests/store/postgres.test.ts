@@ -39,6 +39,13 @@ test("the name of a schema is checked before it is used", () => {
   assert.throws(() => readPostgresUrl("postgres://h/d?notify=maybe"), { code: "usage" });
 });
 
+test("a parameter that nobody knows is refused; those of the driver are passed on", () => {
+  for (const name of ["shcema", "Schema", "sslmod", "pgbouncer"]) assert.throws(() => readPostgresUrl(`postgres://h/d?${name}=x`), (error) => isPawlError(error, "usage") && error.message.includes(name) && /It has schema and notify,.* sslmode/.test(error.next), name);
+  assert.throws(() => readPostgresUrl("postgres://ann:12?s3cret@h/d"), (error) => isPawlError(error, "usage") && !/s3cret/.test(`${error.message} ${error.next}`));
+  const { connection } = readPostgresUrl("postgres://h/d?sslmode=require&application_name=a&connect_timeout=3&channel_binding=prefer&options=-c%20x%3Dy&schema=work");
+  assert.deepEqual(Object.fromEntries(new URL(connection).searchParams), { sslmode: "require", application_name: "a", connect_timeout: "3", channel_binding: "prefer", options: "-c x=y" });
+});
+
 test("many handles opened at once on nothing make one state", async (t) => {
   const place = await newPlace(t);
   const stores = await Promise.all(upTo(8).map(() => place.open()));

@@ -57,7 +57,19 @@ test("an agent is shown, patched, compared and read at a revision", async (t) =>
   }
   assert.match((await pawl("agent", "budget", "1", "--add", "max_steps=4,max_llm_tokens=1000")).stdout, /steps: 0 of 5, and 1 reserved\n/);
   assert.match((await pawl("history", "1")).stdout, /budget_added/);
+  assert.match((await pawlOn(file, ["show", "1"])).stdout, /agent: revision 2 \(pawl agent show 1\)/);
   assert.equal(((await data("agent", "show", "1")) as { agent: { revision: number } }).agent.revision, 2);
+});
+
+test("a task without an agent has none of what an agent has", async (t) => {
+  const file = place(t).path("state.db");
+  const state = await openState(file, { actor: "ann" });
+  await state.tasks.add({ description: "by hand" });
+  for (const line of [["show", "1"], ["messages", "1"], ["messages", "1", "--all"], ["history", "1"], ["budget", "1"]]) {
+    const ended = await pawlOn(file, ["agent", ...line]);
+    assert.deepEqual([ended.code, /Task 1 has no (agent|budget)/.test(ended.stderr)], [3, true], `${line.join(" ")}: ${ended.stderr}`);
+  }
+  await state.close();
 });
 
 test("an action waits in the inbox with its exact arguments, and runs with the edited ones", async (t) => {

@@ -80,7 +80,7 @@ const TROUBLES: readonly Trouble[] = [
   ["a name too long", `${"x".repeat(300)}.db`, nothing, "storage", /ENAMETOOLONG/],
   ["a NUL in its name", "a\0b.json", nothing, "usage", /NUL/],
   ["a NUL in its name", "a\0b.db", nothing, "usage", /NUL/],
-  ["an unknown scheme", "foo://bar", nothing, "usage", /no store for foo:\/\//],
+  ["an unknown scheme", "foo://bar", nothing, "usage", /cannot be at "foo:\/\/…"/],
   ["an unknown scheme with a password", "http://me:secret@host/x", nothing, "usage", /^(?!.*secret)/],
   ["an empty name", " ", nothing, "usage", /empty/],
   ["an empty file", "s.json", (at) => writeFileSync(at.path("s.json"), ""), "corrupt", /s\.json is empty/],

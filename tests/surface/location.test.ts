@@ -1,11 +1,22 @@
 // Where a command finds its state: by flag, by environment, upward from the caller's folder; never in a stranger's folder.
 import assert from "node:assert/strict";
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { isPawlError } from "../../src/base/errors.ts";
+import { openState } from "../../src/state.ts";
+import { main } from "../../src/surface/cli.ts";
 import { locate } from "../../src/surface/location.ts";
+import { place } from "../pawl.ts";
+import { ioIn } from "./doors.ts";
+
+/** A command line in this process, on the default state of the folder. */
+async function pawlHere(folder: string, ...line: string[]): Promise<{ code: number; stderr: string }> {
+  let stderr = "";
+  const code = await main(line, ioIn(folder, { err: (text) => void (stderr += text), env: { PAWL_ACTOR: "tester" } }));
+  return { code, stderr };
+}
 
 /** A folder with a/b/c in it; files are made by their paths. */
 function tree(t: TestContext, ...files: string[]): (path: string) => string {
@@ -33,6 +44,26 @@ test("a URL is taken as it is", () => {
   const io = { cwd: "/", env: {} };
   assert.deepEqual(locate(io, "postgres://localhost/pawl"), { url: "postgres://localhost/pawl", exists: true });
   assert.deepEqual(locate(io, ":memory:"), { url: ":memory:", exists: true });
+});
+
+test("what looks like an address of something else is refused, with the right spelling, and no folder is made of it", async (t) => {
+  const at = place(t);
+  await (await openState(at.state, { notice: () => undefined })).close();
+  for (const [named, next] of [
+    ["sqlite:/a/b.db", /Write the path alone: \/a\/b\.db\./], ["sqlite:///a/b.db", /alone: \/a\/b\.db\./], ["sqlite://b.db", /alone: b\.db\./], ["sqlite3:b.db", /alone: b\.db\./], ["FILE:///a/b.json", /alone: \/a\/b\.json\./], ["json:state", /alone: state \(ending/],
+    ["postgres:/a/b", /postgres:\/\/USER/], ["pg:app", /postgres:\/\/USER/], ["postgresql:ann:s3cret@h/d", /postgres:\/\/USER/], ["mysql://ann:s3cret@h/d", /postgres:\/\/HOST/], ["https://x.example/state.json", /ending in/], ["sqlite://ann:s3cret@h/x.db", /ending in/],
+  ] as const) {
+    for (const line of [["--state", named, "list"], ["--state", named, "add", "x"], ["copy", named, "there.json"], ["backup", "--state", at.state, named]]) {
+      const ended = await pawlHere(at.folder, ...line);
+      assert.equal(ended.code, 2, `${line.join(" ")}: ${ended.stderr}`);
+      assert.match(ended.stderr, /A state cannot be at/, line.join(" "));
+      assert.match(ended.stderr, next, line.join(" "));
+      assert.doesNotMatch(ended.stderr, /s3cret/);
+    }
+    await assert.rejects(openState(named), { code: "usage" });
+  }
+  assert.deepEqual(readdirSync(at.folder), [".pawl"]);
+  for (const allowed of ["./sqlite:x.db", "run-T10:00.json", "C:\\x.json", "a/file:/x.json"]) assert.equal(locate({ cwd: at.folder, env: {} }, allowed).exists, false, allowed);
 });
 
 test("else the nearest .pawl upward, JSON before SQLite, and one that would be made in the caller's folder", (t) => {

@@ -313,7 +313,7 @@ test("install claude: shown first, written once, and what stood there stays", as
   const at = place(t);
   mkdirSync(at.path(".claude"));
   writeFileSync(at.path(".mcp.json"), '{"mcpServers":{"other":{"command":"x"}},"kept":1}');
-  writeFileSync(at.path(".claude/settings.json"), '{"hooks":{"SessionStart":[{"hooks":[{"type":"command","command":"mine"}]}],"Stop":[]},"model":"m"}');
+  writeFileSync(at.path(".claude/settings.json"), '{"hooks":{"SessionStart":[{"hooks":[{"type":"command","command":"mine"}]}],"Stop":[]},"model":"m","env":{"OTHER":"1"}}');
   const before = readFileSync(at.path(".mcp.json"), "utf8");
   for (const line of [["mcp", "install", "claude"], ["mcp", "install", "claude", "--dry-run"]]) {
     const shown = await pawl(at, ...line);
@@ -325,11 +325,13 @@ test("install claude: shown first, written once, and what stood there stays", as
   const config = JSON.parse(readFileSync(at.path(".mcp.json"), "utf8")) as { kept: number; mcpServers: { [name: string]: { command: string; args: string[] } } };
   assert.deepEqual([config.kept, config.mcpServers["other"]], [1, { command: "x" }]);
   const settings = JSON.parse(readFileSync(at.path(".claude/settings.json"), "utf8")) as { model: string; hooks: { SessionStart: { hooks: { command: string }[] }[]; Stop: [] } };
+  assert.deepEqual((settings as unknown as { env: object }).env, { OTHER: "1", PAWL_ACTOR: "claude" });
   assert.deepEqual([settings.model, settings.hooks.Stop, settings.hooks.SessionStart.length, settings.hooks.SessionStart[0]!.hooks[0]!.command], ["m", [], 2, "mine"]);
   assert.match((await pawl(at, "mcp", "install", "claude", "--yes")).stdout, /there already/);
   const { command, args } = config.mcpServers["pawl"]!;
   const mcp = await session(t, clientOf("2026", {}), new StdioClientTransport({ command, args, cwd: at.folder, env: process.env as { [name: string]: string }, stderr: "ignore" }));
-  assert.equal((await mcp.call("task_list")).error, false, "what was written starts");
+  const { data } = await mcp.call("task_add", { description: "x" });
+  assert.equal((await json(at, "history", String(data.id)))[0].actor, "mcp:tester", "what was written starts, and its client is named");
   writeFileSync(at.path(".mcp.json"), "{broken");
   const broken = await pawl(at, "mcp", "install", "claude", "--yes");
   assert.deepEqual([broken.code, readFileSync(at.path(".mcp.json"), "utf8")], [2, "{broken"]);
@@ -339,4 +341,21 @@ test("install claude: shown first, written once, and what stood there stays", as
     assert.equal(refused.code, 2);
     assert.match(refused.stderr, said);
   }
+});
+
+test("install claude: a password is written nowhere, an actor of the project stays, PAWL_STATE is spoken of", async (t) => {
+  const at = place(t);
+  for (const url of ["postgres://ann:s3cret@db.example/app", "postgres://ann@db.example/app?password=s3cret", "postgres://ann:s3cret@a,b:x/app"]) {
+    const refused = await pawl(at, "--state", url, "mcp", "install", "claude", "--yes");
+    assert.deepEqual([refused.code, refused.stdout, existsSync(at.path(".mcp.json"))], [2, "", false], url);
+    assert.match(refused.stderr, /Set PAWL_STATE to the URL in the environment/);
+    assert.doesNotMatch(refused.stderr, /s3cret/);
+  }
+  mkdirSync(at.path(".claude"));
+  writeFileSync(at.path(".claude/settings.json"), '{"env":{"PAWL_ACTOR":"robot"}}');
+  const written = await pawl(at, "mcp", "install", "claude", "--yes");
+  assert.match(written.stdout, /PAWL_STATE was not written/);
+  assert.deepEqual((JSON.parse(readFileSync(at.path(".claude/settings.json"), "utf8")) as { env: object }).env, { PAWL_ACTOR: "robot" });
+  assert.equal((await pawl(at, "--state", "postgres://ann@db.example/app?options=-c%20x", "mcp", "install", "claude", "--yes")).code, 0, "one without a password may be shared");
+  assert.match(readFileSync(at.path(".mcp.json"), "utf8"), /"postgres:\/\/ann@db\.example\/app\?options=-c%20x"/);
 });

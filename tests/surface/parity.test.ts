@@ -13,6 +13,7 @@ import { OPERATIONS, type Operation } from "../../src/operations.ts";
 import { OUTPUTS } from "../../src/operations/outputs.ts";
 import { openState } from "../../src/state.ts";
 import type { Document } from "../../src/surface/document.ts";
+import { toolWords } from "../../src/surface/door-words.ts";
 import { modelText } from "../../src/surface/mcp-shape.ts";
 import { DOORS, inCopy, operationNamed, type Input } from "./doors.ts";
 
@@ -67,7 +68,7 @@ const CASES: { readonly [operation: string]: () => readonly Input[] } = {
   task_cancel: () => [{ id: 1, reason: "no" }, { id: 2 }],
   task_remove: () => [{ id: 3 }, { id: 4 }],
   task_list: () => [{}, { status: "pending", limit: 2 }, { tag: "x" }, { after: 3 }, { status: "nope" }],
-  task_show: () => [{ id: 2 }, { id: "k-6", output: true }, { id: "nobody" }],
+  task_show: () => [{ id: 2 }, { id: 7 }, { id: "k-6", output: true }, { id: "nobody" }],
   task_next: () => [{}, { queue: "none" }],
   status: () => [{}],
   history: () => [{ id: 3 }, { id: 99 }],
@@ -88,7 +89,7 @@ const CASES: { readonly [operation: string]: () => readonly Input[] } = {
   agent_history: () => [{ id: 7 }, { id: 7, after: 1 }],
   agent_diff: () => [{ id: 7, from: 0 }, { id: 7, from: 9 }],
   agent_at: () => [{ id: 7, revision: 1 }],
-  agent_messages: () => [{ id: 7 }],
+  agent_messages: () => [{ id: 7 }, { id: 1 }],
   agent_budget: () => [{ id: 7 }, { id: 7, add: ["max_steps=5"] }],
   batch_list: () => [{}],
   batch_show: () => [{ id: batchId() }, { id: "none" }],
@@ -166,7 +167,7 @@ for (const { name } of OPERATIONS) {
         const { at, answer } = operation.effect === "read" ? await reads(door, operation, input) : await inCopy(folder, (at) => writes(door, at, operation, input));
         if (door === "library") {
           conforms(operation.output, answer as Document);
-          answers.set("library, as a model reads it", plain((answer as Document).kind === "error" ? JSON.stringify(answer) : modelText(answer as Document), at));
+          answers.set("library, as a model reads it", plain((answer as Document).kind === "error" ? JSON.stringify(answer) : modelText(answer as Document, toolWords(OPERATIONS)), at));
         }
         answers.set(door, plain(typeof answer === "string" ? answer : JSON.stringify(answer), at));
       }

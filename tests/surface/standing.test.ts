@@ -48,6 +48,16 @@ test("a living worker keeps its task, and is spoken of as alive", async (t) => {
   assert.equal((await run.ended).code, 0);
 });
 
+test("run, next and claim say what is due in other queues", async (t) => {
+  const at = place(t);
+  for (const queue of ["mail", "mail", "print jobs"]) await at.pawl(["add", "x", "--queue", queue]);
+  assert.equal((await at.pawl(["next"])).stderr, "pawl: 2 are due in queue mail: pawl next --queue mail; 1 is due in queue print jobs: pawl next --queue 'print jobs'\n");
+  const nothing = await at.pawl(["run", "--exec", "echo"]);
+  assert.match(nothing.stderr, /Nothing is due in queue default\. 2 are due in queue mail: pawl run --queue mail; 1 is due in queue print jobs: pawl run --queue 'print jobs'/);
+  const mail = await at.pawl(["run", "--exec", "echo", "--queue", "mail"]);
+  assert.deepEqual([mail.code, mail.stderr], [0, ""]);
+});
+
 test("next and claim say what is due in batches; the data is the same", async (t) => {
   const at = place(t);
   at.write("tasks.txt", "one\ntwo\n");

@@ -22,24 +22,38 @@ before(async () => {
   await buildWeb(web);
   browser = await startBrowser(path);
 });
+/** What the tests have opened and not closed yet. */
+const open = new Set<(() => unknown)[]>();
+
+async function closeAll(closers: (() => unknown)[]): Promise<void> {
+  open.delete(closers);
+  for (const close of closers) await close();
+}
+
 after(async () => {
+  for (const closers of open) await closeAll(closers);
   await browser?.close();
   rmSync(web, { recursive: true, force: true });
 });
 
 /** A page on a state of its own, and a handle of the state; whatever the page reports as an error fails the test. */
 async function begin(t: TestContext, options: { readonly phone?: boolean; readonly dark?: boolean } = {}) {
-  const served = await serve(t, web);
+  // A hook that fails ends the hooks of its test: what is still open then is closed at the end.
+  const closers: (() => unknown)[] = [];
+  const served = await serve({ after: (close: () => unknown) => void closers.push(close) } as never, web);
   const context = await browser.newContext({ viewport: options.phone ? { width: 390, height: 800 } : { width: 1280, height: 800 }, colorScheme: options.dark ? "dark" : "light" });
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => message.text().includes("Content Security Policy") && errors.push(message.text()));
+  // Only a task that is not there may be asked for in vain.
+  page.on("response", (response) => response.status() === 404 && !/\/api\/(task_show|why)$/.test(response.url()) && errors.push(`404 ${response.url()}`));
   const state = await openState(served.state, { actor: "anna", notice: () => undefined });
+  closers.unshift(() => context.close(), () => state.close());
+  open.add(closers);
   t.after(async () => {
-    await context.close();
-    await state.close();
+    await closeAll(closers);
     assert.deepEqual(errors, []);
   });
   return { served, page, state };
@@ -61,11 +75,14 @@ test("an empty state teaches; a task is added by keyboard and appears", { skip }
   await page.getByRole("heading", { name: "No tasks yet" }).waitFor();
   await page.keyboard.press("a");
   await page.getByRole("textbox", { name: "What is to be done" }).fill("Write a haiku <img src=x onerror=alert(1)>");
-  await page.getByRole("dialog").getByRole("button", { name: "Add" }).click();
+  await page.keyboard.press("Control+Enter");
   await page.getByRole("link", { name: /Write a haiku <img/ }).waitFor();
   const [task] = await state.tasks.list();
   assert.equal(task!.description, "Write a haiku <img src=x onerror=alert(1)>");
   assert.equal((await state.history.of(task!.id))[0]!.actor, "web");
+  await served.open(page, "/tasks/99");
+  await page.getByText("See what there is: tasks.").getByRole("link", { name: "tasks" }).click();
+  await page.getByRole("link", { name: /Write a haiku <img/ }).waitFor();
 });
 
 test("a run is watched live, and its timeline and history opened", { skip }, async (t) => {

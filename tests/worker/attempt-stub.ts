@@ -25,6 +25,7 @@ export function testAttempt(overrides: Partial<Attempt> = {}): TestAttempt {
     idempotencyKey: "task-7-round-1",
     context: undefined as never,
     committer: undefined as never,
+    busy: (work) => work(),
     actor: "w-1",
     spend: (usage) => void seen.spent.push(usage),
     recordProcess: async (group) => void seen.recorded.push(group),
