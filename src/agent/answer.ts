@@ -39,7 +39,7 @@ export function ask(session: Session, question: Question): Promise<Json> {
         return await askOnce(session, scope, question, reservation, limit, wanted.maxOutputTokens);
       } catch (error) {
         // Cut off, it is no failure of the provider: there is more time, or the next reservation asks for it.
-        if (error === limit.up) await lose(session, reservation);
+        if (error === limit.up) await lose(session, reservation, limit);
         else await waitAfter(session, reservation, error, tries++);
       }
     }
@@ -50,8 +50,10 @@ async function askOnce(session: Session, scope: StepScope, question: Question, r
   const { setup } = session;
   let recorded = null as ReturnType<Question["record"]> | null;
   let answer = null as ModelAnswer | null;
+  // Without a word of the provider's, as after a time-out, it may have been.
+  let billed = true;
   const also = (outcome: { readonly output: Json } | { readonly error: Failure }): Extra => {
-    if ("error" in outcome) return merge(wasBilled(outcome.error) ? lostExtra(reservation) : settleExtra(reservation, {}), timeExtra(reservation, session.takeTime()));
+    if ("error" in outcome) return merge(billed ? lostExtra(reservation) : settleExtra(reservation, {}), timeExtra(reservation, session.takeTime()));
     return merge(settleExtra(reservation, usageOf(session, answer!, question)), recorded!.extra);
   };
   let ran = false;
@@ -65,6 +67,7 @@ async function askOnce(session: Session, scope: StepScope, question: Question, r
     const onText = question.streamed && setup.onEvent ? (delta: string) => session.tell({ type: "text", delta }) : undefined;
     answer = await limit.run(signal, (abortSignal) =>
       callModel(setup.model, { ...call, abortSignal }, onText).catch((error: unknown) => {
+        billed = wasBilled(error);
         throw abortSignal.aborted ? error : providerError(error, session.now());
       }),
     );
@@ -83,14 +86,14 @@ async function askOnce(session: Session, scope: StepScope, question: Question, r
 }
 
 /** Gives back what was reserved for a call that was not made. */
-async function release(session: Session, reservation: Reservation): Promise<void> {
+export async function release(session: Session, reservation: Reservation): Promise<void> {
   const { puts = [], ...extra } = settleExtra(reservation, {});
   await session.commit(puts, extra);
 }
 
-/** Counts a call that was cut off as spent in doubt: its answer may have been billed. */
-export async function lose(session: Session, reservation: Reservation): Promise<void> {
-  const { puts = [], ...extra } = lostExtra(reservation);
+/** Counts a call that its time limit cut off as spent in doubt, for its answer may have been billed; one that was never begun is given back. */
+export async function lose(session: Session, reservation: Reservation, { begun }: TimeLimit): Promise<void> {
+  const { puts = [], ...extra } = begun ? lostExtra(reservation) : settleExtra(reservation, {});
   await session.commit(puts, extra);
 }
 
@@ -163,10 +166,12 @@ export function retryAfter(headers: { readonly [name: string]: string | undefine
   return Number.isNaN(date) ? null : Math.max(0, date - now);
 }
 
-/** A status of an error says that nothing was done for us; whatever else went wrong may have been billed. */
-function wasBilled(failure: Failure): boolean {
-  const { status, permanent } = (failure.details ?? {}) as { status?: number | null; permanent?: boolean };
-  return status === undefined || (status === null && permanent !== true);
+/**
+ * Whether a call of a model that failed may have cost something, by what the SDK threw. The status of an error, or a setting that is
+ * missing, says that nothing was done for us; whatever else went wrong may have been billed.
+ */
+export function wasBilled(error: unknown): boolean {
+  return !(((error as { statusCode?: number } | null)?.statusCode ?? 0) >= 400 || isSetting(error));
 }
 
 /** Waits before the next try, or throws: the attempt is over, or the task is given back until the provider can again. */

@@ -13,7 +13,7 @@ import type { Failure } from "../core/records.ts";
 import { wellFormed } from "../core/retry.ts";
 import type { Extra } from "../core/step.ts";
 import type { StepContext, StepScope } from "../worker/context.ts";
-import { lose, merge } from "./answer.ts";
+import { lose, merge, release } from "./answer.ts";
 import type { ToolCallPart } from "./model.ts";
 import { isMade, type Made, type OwnTool } from "./own-tools.ts";
 import { callsOf, resultPart } from "./render.ts";
@@ -102,13 +102,13 @@ async function runTool(call: Call, scope: StepScope, tool: OwnTool, approved: { 
   } catch (failure) {
     if (failure === limit.up) {
       // Cut off: the same call runs again when there is more time.
-      await lose(session, reservation);
+      await lose(session, reservation, limit);
       return runTool(call, scope, tool, approved);
     }
     // Its own failure is a result, and is recorded. Anything else (the lease is lost, the run is stopped) is not.
     if (message === null || session.attempt.signal.aborted || isPawlError(failure, "lease_lost")) throw failure;
   } finally {
-    if (message === null && !ran) await giveBack(session, reservation);
+    if (message === null && !ran) await release(session, reservation);
   }
   message?.remember();
   session.tell({ type: "result", tool: tool.name, call_id: part.toolCallId, ok: message !== null && made !== null });
@@ -124,11 +124,6 @@ const keyOf = ({ seq, part }: Pick<Call, "seq" | "part">): string => `call ${seq
 
 function settled(session: Session, reservation: Reservation): Extra {
   return settleExtra(reservation, { tool_calls: 1, wall_time_ms: session.takeTime() });
-}
-
-async function giveBack(session: Session, reservation: Reservation): Promise<void> {
-  const { puts = [], ...extra } = settleExtra(reservation, {});
-  await session.commit(puts, extra);
 }
 
 /** A result that came from no run of the tool here: its check, or a person, said what it is. */

@@ -9,6 +9,7 @@ import type { Task } from "../core/records.ts";
 import type { Extra } from "../core/step.ts";
 import { checkShape, objectShape } from "../core/shape.ts";
 import type { Attempt, Verdict, Verifier } from "../worker/executor.ts";
+import { wasBilled } from "./answer.ts";
 import { callModel, jsonIn, modelOf, textIn, type LanguageModel, type ModelAnswer, type PromptMessage } from "./model.ts";
 import { tokensOf } from "./render.ts";
 import { nameOf } from "./setup.ts";
@@ -89,7 +90,7 @@ async function paid({ model, prices }: JudgeOptions, task: Task, { committer, sp
   try {
     answer = await call();
   } catch (error) {
-    await settle((made) => (wasRefused(error) ? settleExtra(made, {}) : lostExtra(made)));
+    await settle((made) => (wasBilled(error) ? lostExtra(made) : settleExtra(made, {})));
     throw error;
   }
   const used: Tokens = { input_tokens: answer.usage.input_tokens ?? most.input_tokens, output_tokens: answer.usage.output_tokens ?? tokensOf(answer.content) };
@@ -97,11 +98,6 @@ async function paid({ model, prices }: JudgeOptions, task: Task, { committer, sp
   spend({ tokens, ...(cost === null ? {} : { cost: cost / 1_000_000 }) });
   await settle((made) => settleExtra(made, { llm_tokens: tokens, ...used, ...(cost === null ? { unpriced: true } : { cost_micros: cost }) }));
   return answer;
-}
-
-/** A status of an error says that nothing was done for us. */
-function wasRefused(error: unknown): boolean {
-  return ((error as { statusCode?: number } | null)?.statusCode ?? 0) >= 400;
 }
 
 function readVerdict(text: string): Said {

@@ -18,23 +18,31 @@ export type Timekeeper = {
 export class TimeLimit {
   /** What a call that was cut off throws. A step records nothing of it, so the same step runs again when there is more time. */
   up: UsageLimitError | null = null;
+  /** Whether any try was begun: only then may something have been used. */
+  begun = false;
   readonly #keeper: Timekeeper;
   readonly #reservation: Reservation;
-  readonly #leftMs: number;
+  /** The moment (ms) the time is used up, as far as it was known when it was reserved; a further try gets what is left until then. */
+  readonly #until: number;
 
   constructor(keeper: Timekeeper, reservation: Reservation, leftMs: number) {
     this.#keeper = keeper;
     this.#reservation = reservation;
-    this.#leftMs = leftMs;
+    this.#until = keeper.now() + leftMs;
   }
 
   /** Runs the call until it ends or the time is used up; its signal is aborted then. A call that was cut off is not begun again. */
   async run<T>(signal: AbortSignal, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.up) throw new NotDone("it was not begun again: the agent's working time is used up");
     const cut = new AbortController();
-    const cancel = this.#watch(() => cut.abort(new UsageLimitError("The agent's working time is used up.", this.#keeper.now())));
+    const end = () => cut.abort(new UsageLimitError("The agent's working time is used up.", this.#keeper.now()));
+    // Used up before it, or in the pause after an earlier try: this one is not begun.
+    if (this.#leftMs() <= 0 && (await this.#timeLeft()) <= 0) end();
     const either = AbortSignal.any([signal, cut.signal]);
+    const cancel = this.#watch(end);
     try {
+      either.throwIfAborted();
+      this.begun = true;
       // Code that does not listen to its signal never ends; the timer must.
       return await Promise.race([call(either), rejectOn(either)]);
     } catch (error) {
@@ -46,6 +54,15 @@ export class TimeLimit {
     }
   }
 
+  #leftMs(): number {
+    return this.#until - this.#keeper.now();
+  }
+
+  /** As the state has it now. One that cannot be read says nothing of more time. */
+  #timeLeft(): Promise<number> {
+    return this.#keeper.timeLeft(this.#reservation).catch(() => 0);
+  }
+
   #watch(cut: () => void): () => void {
     let over = false;
     let cancel = () => undefined as void;
@@ -53,13 +70,12 @@ export class TimeLimit {
       if (!over && leftMs !== Infinity) cancel = this.#keeper.timer(Math.max(leftMs, 1), () => void look());
     };
     const look = async () => {
-      // A state that cannot be read says nothing of more time.
-      const leftMs = await this.#keeper.timeLeft(this.#reservation).catch(() => 0);
+      const leftMs = await this.#timeLeft();
       if (over) return;
       if (leftMs <= 0) cut();
       else arm(leftMs);
     };
-    arm(this.#leftMs);
+    arm(this.#leftMs());
     return () => {
       over = true;
       cancel();

@@ -30,14 +30,14 @@ export type OpenAgent = {
 };
 
 /**
- * The agent of a task its caller owns: made on the first call, found again on every other. Turns reservations of earlier
- * owners into spend in doubt. A task that was reset begins again (see agent.ts). Throws `lease_lost` when the task is someone else's.
+ * The agent of a task its caller owns: made on the first call, found again on every other. Its caller has no call open: what is
+ * reserved is spend in doubt from now on. A task that was reset begins again (see agent.ts). Throws `lease_lost` when the task is someone else's.
  */
 export async function openAgent(committer: Committer, task: Task, options: OpenAgent): Promise<AgentView> {
   const found = await findAgent(committer, task.id);
   if (!found) await makeAgent(committer, task, options);
   else {
-    await recoverReservations(committer, task);
+    await recoverReservations(committer, task, "all");
     await takeIn(committer, task, found, options);
   }
   return showAgent(committer, task.id);

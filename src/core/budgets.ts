@@ -27,7 +27,7 @@ export function reserve(committer: Committer, task: Task, key: string, amounts: 
  */
 export async function reserveBeyond(committer: Committer, task: Task, key: string, amounts: Amounts): Promise<Reservation | null> {
   if ((await committer.store.get("budget", [task.id]))[0] === null) return null;
-  await recoverReservations(committer, task);
+  await recoverReservations(committer, task, "earlier");
   const taken = await take(committer, task, key, amounts, true);
   return taken.ok ? taken.reservation : null;
 }
@@ -75,9 +75,13 @@ export async function budgetsAbove(committer: Committer, id: number): Promise<nu
   return (await chainOf(committer, id)).length;
 }
 
-/** Counts what earlier owners of the task reserved and never settled as spent in doubt. Returns how many calls. Throws `lease_lost`. */
-export async function recoverReservations(committer: Committer, task: Task): Promise<number> {
-  const left = (await reservationsOf(committer, task.id)).filter((reservation) => reservation.fence !== task.fence);
+/**
+ * Counts what was reserved for the task and never settled as spent in doubt: by `earlier` owners, or by `all` where this one has no
+ * call open either, as at the beginning of an execution: an answer that comes while the task is being parked begins another under the
+ * same fence. Returns how many calls. Throws `lease_lost`.
+ */
+export async function recoverReservations(committer: Committer, task: Task, whose: "earlier" | "all"): Promise<number> {
+  const left = (await reservationsOf(committer, task.id)).filter((reservation) => whose === "all" || reservation.fence !== task.fence);
   const results = await Promise.all(left.map((reservation) => committer.commit(withExtra({ guards: [fenceGuard(task)], puts: [] }, lostExtra(reservation)))));
   for (const result of results) {
     if (result.ok) continue;

@@ -42,7 +42,7 @@ export async function sweep(committer: Committer, evidence: Evidence, actor: str
   if (full) moved.push(await repairSlots(committer, actor));
   if (full) await forgetUnseen(committer, evidence, now);
   if (full) await forgetOperations(committer, now);
-  return moved.reduce((sum, n) => sum + n, 0);
+  return sum(moved);
 }
 
 /** Does what a dead worker's ownership alone forbids: the worker is buried first. A living one keeps its task. */
@@ -90,13 +90,15 @@ async function takeOverDead(committer: Committer, evidence: Evidence, actor: str
     buried++;
   }
   const late = await committer.store.list("task", { index: "lease", to: iso(committer.store.clock.now()), limit: PAGE });
-  for (const task of late.map(asTask)) {
+  const left = late.map(asTask).filter((task) => {
     const worker = workers.find((w) => w.id === task.worker) ?? null;
-    if (evidence.ownerState(worker, task.worker ?? "") === "alive" && !overdue(task, committer.store.clock.now())) continue;
-    moved += await takeOne(committer, task, actor, `its lease ran out ${task.lease_expires_at}`);
-  }
+    return evidence.ownerState(worker, task.worker ?? "") !== "alive" || overdue(task, committer.store.clock.now());
+  });
+  moved += sum(await Promise.all(left.map((task) => takeOne(committer, task, actor, `its lease ran out ${task.lease_expires_at}`))));
   return { moved, buried };
 }
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0);
 
 const allWorkers = async (committer: Committer): Promise<WorkerRecord[]> => (await listAll(committer, "worker", {})) as unknown as WorkerRecord[];
 
@@ -138,7 +140,7 @@ async function buryWorker(committer: Committer, evidence: Evidence, worker: Work
     puts: [{ kind: "worker", key: worker.id, delete: true }, ...processes.map((p) => ({ kind: "process", key: [p.worker, p.pid], delete: true }) as const)],
   });
   evidence.forget(worker);
-  return moved.reduce((sum, n) => sum + n, 0);
+  return sum(moved);
 }
 
 async function takeOne(committer: Committer, task: Task, actor: string, why: string): Promise<number> {
@@ -157,25 +159,26 @@ async function takeOne(committer: Committer, task: Task, actor: string, why: str
   return taken ? 1 : 0;
 }
 
-
 async function expirePast(committer: Committer, actor: string, now: number): Promise<number> {
   let moved = 0;
   for (const status of OPEN) {
     const late = await committer.store.list("task", { index: "deadline", equals: { status }, to: iso(now + 1), limit: PAGE });
-    for (const task of late.map(asTask)) if (await expireTask(committer, task, actor)) moved++;
+    moved += sum(await Promise.all(late.map(asTask).map(async (task) => ((await expireTask(committer, task, actor)) ? 1 : 0))));
   }
   return moved;
 }
 
 async function settleWaits(committer: Committer, actor: string, now: number): Promise<number> {
   const due = (await committer.store.list("wait", { index: "due", to: iso(now + 1), limit: PAGE })) as unknown as Wait[];
-  for (const wait of due) {
+  const settle = async (wait: Wait) => {
     const task = ((await committer.store.get("task", [wait.task_id]))[0] ?? null) as Task | null;
     const decision = wait.decision_id === null ? null : (((await committer.store.get("decision", [wait.decision_id]))[0] ?? null) as Decision | null);
     const result = await committer.commit(settleDue(wait, task, { actor, now: committer.store.clock.now() }, decision));
     if (!result.ok && "error" in result) throw result.error;
     if (result.ok && task?.depends_on.length) await deriveReady(committer, [task.id], actor);
-  }
+  };
+  // Of two waits of one task the second conflicts, and is settled by the next sweep.
+  await Promise.all(due.map(settle));
   return due.length;
 }
 

@@ -133,7 +133,8 @@ function summaryOf({ task, blockers, queue, held, slots, open, children, owner, 
       if (task.line) return `It stands in line for a slot of its concurrency key "${task.line}" (${task.concurrency_limit ?? 1} at a time; now task ${slots.map((slot) => slot.task_id).join(", ") || "nobody"}).`;
       if (task.run_at !== null) return `It runs again at ${task.run_at}${task.error ? `, after: ${task.error.message}` : ""}.`;
       if (held.length > 0) return `It is due, and held back. ${standsLine(held[0]!, now)}`;
-      return dueSummary(queue!);
+      if (queue === null) return "Nothing holds it any more: the next look of a worker makes it due.";
+      return dueSummary(queue);
     case "in_progress": {
       const who = owner ? `${owner.label} (pid ${owner.pid})` : task.worker;
       const silent = silentMs(task, now);

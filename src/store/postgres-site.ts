@@ -2,6 +2,7 @@
 // names a password; only Pawl's own tables are ever removed, and only those of a copy that was not finished.
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { checkAddress } from "../base/address.ts";
 import { PawlError } from "../base/errors.ts";
 import { sha256 } from "../base/json.ts";
 import { backupName } from "./json/backup.ts";
@@ -35,6 +36,7 @@ export function postgresSite(url: string, model: Model, options: OpenOptions): S
 /** A backup is a file that opens by itself. */
 function fileFor(to: string): string {
   if (/^[a-z][a-z0-9+.-]+:\/\//i.test(to)) throw new PawlError("usage", "A backup is a file.", { next: "Name a path ending in .db or .json. To move the state: pawl copy FROM TO." });
+  checkAddress(to);
   const path = resolve(to);
   if (isSqlite(path) || path.endsWith(".json")) return path;
   throw new PawlError("usage", `A backup of a Postgres state is a file ending in .db or .json, and ${path} is not.`, { next: "Name one: pawl backup backup.db" });

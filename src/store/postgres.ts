@@ -51,7 +51,8 @@ export async function openPostgres(url: string, model: Model, options: OpenOptio
 }
 
 async function open(url: string, model: Model, options: OpenOptions, times: Times, doorOf: (connections: Connections) => Promise<Door>): Promise<Store> {
-  const { connection, schema, notify, location } = readPostgresUrl(url);
+  const { connection, schema, notify, location, notice } = readPostgresUrl(url);
+  if (notice !== null) options.notice?.(notice);
   const connections = new Connections(connection, options, times);
   let door: Door = connections;
   try {

@@ -1,6 +1,7 @@
-// What a text says of the command line, in the words of another door: rules and stores say what helps as `pawl …`, and a model is
-// told the tool it has instead, a program over HTTP the route. Both come from the operation table. Invariant: a command that the
-// door does not have stays a command, and the text says that it is one; nothing that is no command is touched.
+// What helps, in the words of another door: rules and stores say it as `pawl …` in `next`, and a model is told the tool it has
+// instead, a program over HTTP the route. Both come from the operation table. Invariants: a command that the door does not have
+// stays a command, and the text says that it is one; of messages, which may hold what a user wrote, only those of the checks of
+// an operation's input are touched, up to what they quote.
 import { NEXT, PawlError } from "../base/errors.ts";
 import { wireName, type Param, type Params } from "../base/params.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
@@ -33,14 +34,13 @@ const jsonOf = (input: Input): string => (Object.keys(input).length === 0 ? "" :
 /** An error as the door says it; `called` is the operation that failed, when one was. */
 export function errorInWords(error: PawlError, words: DoorWords, called?: Operation): PawlError {
   const { code, message, next, details, cause } = error;
-  const said = (text: string) => inWords(called === undefined ? text : ofItsOwn(text, called), words);
-  const helped = called !== undefined && next === NEXT.usage && details?.["param"] !== undefined ? `See the schema of ${called.name}.` : said(next);
-  const inOther = new PawlError(code, said(message), { next: helped, ...(details === undefined ? {} : { details }), ...(cause === undefined ? {} : { cause }) });
+  const helped = called !== undefined && next === NEXT.usage && details?.["param"] !== undefined ? `See the schema of ${called.name}.` : inWords(called === undefined ? next : withFields(next, called), words);
+  const inOther = new PawlError(code, called === undefined || code !== "usage" ? message : checkInWords(message, called), { next: helped, ...(details === undefined ? {} : { details }), ...(cause === undefined ? {} : { cause }) });
   if (error.stack !== undefined) inOther.stack = error.stack;
   return inOther;
 }
 
-/** Every command of pawl in the text in the words of the door. */
+/** Every command of pawl in the text in the words of the door. For a text that is Pawl's own alone. */
 export function inWords(text: string, words: DoorWords): string {
   return text.replaceAll(COMMAND, (whole, before: string, quoted: string | undefined, plain: string | undefined) => {
     const line = quoted ?? plain!;
@@ -97,7 +97,7 @@ function inputOf({ command, params }: Operation, tokens: readonly Token[]): { re
     const flag = !quoted && text.startsWith("--") ? flagOf(params, text.slice(2)) : null;
     if (flag === undefined) break;
     if (flag === null) {
-      const place = isValue(tokens, at) ? places.shift() : undefined;
+      const place = places[0] !== undefined && isValue(tokens, at, params[places[0]]!) ? places.shift() : undefined;
       if (place === undefined) break;
       const from = at;
       while (params[place]!.words && !quoted && at + 1 < tokens.length && !tokens[at + 1]!.text.startsWith("--")) at++;
@@ -105,7 +105,7 @@ function inputOf({ command, params }: Operation, tokens: readonly Token[]): { re
       continue;
     }
     const param = params[flag]!;
-    const given = param.type !== "boolean" && isValue(tokens, at + 1) ? tokens[++at]!.text : null;
+    const given = param.type !== "boolean" && isValue(tokens, at + 1, param) ? tokens[++at]!.text : null;
     input[nameOf(flag, param)] = param.type === "boolean" ? true : valueOf(param, given ?? (param.bare ? "" : "…"));
   }
   return { input, end: tokens[at - 1]!.end };
@@ -117,10 +117,16 @@ function flagOf(params: Params, flag: string): string | undefined {
 }
 
 /** A word of the sentence around it is none: "pawl edit 3 --depends-on with the ones that are there". */
-function isValue(tokens: readonly Token[], at: number): boolean {
-  const token = tokens[at];
-  return token !== undefined && (token.quoted || !token.text.startsWith("--")) && (token.quoted || at === tokens.length - 1 || !/^[a-z]+$/.test(token.text));
+function isValue(tokens: readonly Token[], at: number, { choices }: Param): boolean {
+  const [token, after] = [tokens[at], tokens[at + 1]];
+  if (token === undefined || token.quoted) return token !== undefined;
+  if (token.text.startsWith("--")) return false;
+  if (!/^[a-z]+$/.test(token.text) || choices?.includes(token.text)) return true;
+  return after === undefined || (after.text.startsWith("--") && !after.quoted && !JOINS.has(token.text));
 }
+
+/** Between two flags, they belong to the sentence. */
+const JOINS: ReadonlySet<string> = new Set(["and", "or"]);
 
 /** A duration is given as it is written, under its short name. */
 const nameOf = (name: string, param: Param): string => (param.type === "duration" ? name.replaceAll("-", "_") : wireName(name, param));
@@ -130,13 +136,19 @@ function valueOf({ type }: Param, text: string): unknown {
   return text;
 }
 
-/** What checks say of an operation by its command and its flags: by its name and its fields. */
-function ofItsOwn(text: string, { name, command, params }: Operation): string {
-  const begins = [`${command} needs `, `${command} takes `, `${command} was given `].find((beginning) => text.startsWith(beginning));
-  const named = begins === undefined ? text : name + text.slice(command.length);
+/** What a check of its input says of an operation by its command and its flags: by its name and its fields. What it quotes was given. */
+function checkInWords(message: string, called: Operation): string {
+  const { name, command } = called;
+  if (![" needs ", " takes ", " was given "].some((verb) => message.startsWith(command + verb))) return message;
+  const own = message.slice(command.length).split(/(?=["'`])/, 1)[0]!;
+  return name + withFields(own, called) + message.slice(command.length + own.length);
+}
+
+/** Flags of the operation as its fields. */
+function withFields(text: string, { params }: Operation): string {
   // Behind `pawl` stands a command line, whose flags are read with it.
-  return named.replaceAll(/(^|[^\w`-])--([a-z][a-z-]*)/g, (whole, before: string, flag: string, offset: number) => {
+  return text.replaceAll(/(^|[^\w`-])--([a-z][a-z-]*)/g, (whole, before: string, flag: string, offset: number) => {
     const field = flagOf(params, flag);
-    return field === undefined || /\bpawl [^.;\n]*$/.test(named.slice(0, offset)) ? whole : before + wireName(field, params[field]!);
+    return field === undefined || /\bpawl [^.;\n]*$/.test(text.slice(0, offset)) ? whole : before + wireName(field, params[field]!);
   });
 }

@@ -2,7 +2,7 @@
 // Invariant: a state that another user left in a folder above is never picked up, because a batch in it may name commands.
 import { existsSync, lstatSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { checkAddress, isPostgresUrl } from "../base/address.ts";
+import { checkAddress, isPostgresUrl, SECRET_PARAMETERS } from "../base/address.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Io } from "./io.ts";
 
@@ -32,7 +32,7 @@ export function locate(io: Pick<Io, "env" | "cwd">, flag: string | undefined): P
 export function holdsPassword(text: string): boolean {
   if (!isPostgresUrl(text)) return false;
   const url = URL.parse(text);
-  return url === null || url.password !== "" || url.searchParams.has("password");
+  return url === null || url.password !== "" || SECRET_PARAMETERS.some((name) => url.searchParams.has(name));
 }
 
 /** A URL as it may be printed: without its password. What cannot be read is not shown. */
@@ -41,7 +41,7 @@ export function shownUrl(text: string): string {
   try {
     const url = new URL(text);
     url.password = "";
-    url.searchParams.delete("password");
+    for (const name of SECRET_PARAMETERS) url.searchParams.delete(name);
     return url.href;
   } catch {
     return `${text.slice(0, text.indexOf("://"))}://…`;

@@ -29,11 +29,14 @@ export function modelText({ schema_version: _version, kind, data: plain, ...besi
   return cutText(JSON.stringify({ kind, ...shaped }));
 }
 
-/** What Pawl itself says of what to do next, in the words of the door: of a task, and of each finding. */
+/** What Pawl says to do next, of a task and of each finding, in the words of the door. What else they say may quote a user. */
 function said(kind: string, data: Json, words: DoorWords): Json {
   if (kind !== "why" && kind !== "doctor") return data;
-  const texts = (record: Json): Json => Object.fromEntries(Object.entries(record as Fields).map(([field, value]) => [field, (field === "next" || field === "summary") && typeof value === "string" ? inWords(value, words) : field === "findings" ? (value as Json[]).map(texts) : value]));
-  return texts(data);
+  const inIts = (field: string, value: Json): Json => {
+    if (field === "findings" && Array.isArray(value)) return value.map((finding) => said(kind, finding, words));
+    return field === "next" && typeof value === "string" ? inWords(value, words) : value;
+  };
+  return Object.fromEntries(Object.entries(data as Fields).map(([field, value]) => [field, inIts(field, value)]));
 }
 
 function shapedList(kind: string, records: readonly Json[], beside: Fields): Fields {

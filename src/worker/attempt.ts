@@ -62,7 +62,7 @@ export class Stopped extends Error {
 /** How long an aborted executor may take to let go (a command's group gets its own grace within). */
 const LET_GO_MS = 5_000;
 
-/** One owned task, begun when `after` has resolved. `abort` ends it; `done` resolves when its outcome is written. */
+/** One owned task. `abort` ends it; `done` resolves when its outcome is written. */
 export class Work {
   readonly done: Promise<Task | null>;
   readonly lease: Lease;
@@ -76,13 +76,13 @@ export class Work {
   readonly #counts: readonly string[];
   #used: Required<Usage> = { tokens: 0, cost: 0 };
 
-  constructor(shop: Shop, task: Task, lease: Lease, owner: Owner, after: Promise<void> | null = null) {
+  constructor(shop: Shop, task: Task, lease: Lease, owner: Owner) {
     this.#shop = shop;
     this.#task = task;
     this.lease = lease;
     this.#owner = owner;
     this.#counts = shop.breakers.over(task);
-    this.done = after ? after.then(() => this.#live()) : this.#live();
+    this.done = this.#live();
   }
 
   get task(): Task {

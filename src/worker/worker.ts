@@ -68,11 +68,12 @@ export class Worker {
   readonly #evidence: Evidence;
   #shop: Shop;
   readonly #active = new Map<number, Work>();
-  /** Those of them that only write their outcome, and whose place has not been given to another yet. */
+  /** Those of them that only write their outcome: their place is free. */
   readonly #ending = new Set<Work>();
   readonly #leaseMs: number;
   readonly #concurrency: number;
   #started = 0;
+  #ended = 0;
   #starved = false;
   #pauseUntil: number;
   #sweptAt = -Infinity;
@@ -208,9 +209,12 @@ export class Worker {
     this.#wake();
   }
 
-  /** The claim for its place goes into the flush that writes its outcome: a list worked one by one saves a flush a task. */
+  /**
+   * The claim for its place goes into the flush that writes its outcome: a list worked one by one saves a flush a task. Not where
+   * a hook comes after the outcome: it may take long, or stop the worker, and the next would be held and not begun meanwhile.
+   */
   #foresee(work: Work): void {
-    if (this.#starved || this.#options.only !== undefined) return;
+    if (this.#starved || this.#options.onEnd || this.#options.only !== undefined) return;
     this.#ending.add(work);
     this.#wake();
   }
@@ -254,12 +258,13 @@ export class Worker {
     const { clock, committer } = this.#home;
     // The task that met a usage limit is due again in its old place, before those behind it.
     const resumed = this.#pauseUntil > 0 && clock.now() >= this.#pauseUntil;
-    if (resumed) await sweep(committer, this.#evidence, this.id, false);
-    if (resumed) this.#pauseUntil = 0;
+    if (resumed) await sweep(committer, this.#evidence, this.id, false).then(() => void (this.#pauseUntil = 0));
     // With no hand free nothing is known of what is due, and all hands may be free before this look is over.
     let started = false;
+    let ended = this.#ended;
     let empty = !this.#mayClaim() && this.#active.size < this.#concurrency;
     while (this.#mayClaim()) {
+      ended = this.#ended;
       const room = Math.min(this.#concurrency - this.#busy, (this.#options.maxTasks ?? Infinity) - this.#started);
       const claimed = await this.#claim(room);
       for (const task of claimed) this.#start(task);
@@ -278,6 +283,8 @@ export class Worker {
       await this.#heartbeat.noticeLost();
       if (empty && this.#mayClaim() && (await takeIdleSlots(committer, await this.#lanes(), this.id)) > 0) this.#again = true;
     }
+    // What ended after the claim may have left something to do; its end looks again.
+    empty &&= ended === this.#ended;
     // Idle is said only after a whole look: another worker may have died between a task's end and its dependents' start.
     if (this.#active.size === 0 && empty && asked.length > 0 && this.#mayClaim() && (await sweep(committer, this.#evidence, this.id, true)) > 0) {
       empty = false;
@@ -290,10 +297,7 @@ export class Worker {
   }
 
   #mayClaim(): boolean {
-    return (
-      !this.#stopping && this.#failure === null && this.#options.executor !== null && this.#busy < this.#concurrency &&
-      this.#started < (this.#options.maxTasks ?? Infinity) && this.#home.clock.now() >= this.#pauseUntil
-    );
+    return this.claiming && this.#failure === null && this.#options.executor !== null && this.#busy < this.#concurrency && this.#home.clock.now() >= this.#pauseUntil;
   }
 
   /** Where it looks for tasks; nowhere when it works one task only. */
@@ -330,7 +334,7 @@ export class Worker {
       return;
     }
     this.#started++;
-    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), this.#owner, this.#placeFor());
+    const work = new Work(this.#shop, task, new Lease(this.#home.committer, this.#home.clock, task, this.#leaseMs), this.#owner);
     if (this.#aborted) work.abort(this.#aborted); // the claim was on its way when the worker was told to end
     this.#active.set(task.id, work);
     work.over = work.done
@@ -339,17 +343,9 @@ export class Worker {
       .finally(() => {
         this.#active.delete(task.id);
         this.#ending.delete(work);
+        this.#ended++;
         this.#wake();
       });
-  }
-
-  /** Null when a hand is free; else the end of a task whose place this one takes, so that its hooks come before those of the next. */
-  #placeFor(): Promise<void> | null {
-    if (this.#active.size < this.#concurrency) return null;
-    const [leaving] = this.#ending;
-    if (!leaving) return null;
-    this.#ending.delete(leaving);
-    return leaving.over;
   }
 
   #tellIdle(asked: readonly Waiter[] = this.#idleWaiters.splice(0)): void {

@@ -4,6 +4,9 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import type { AgentTool } from "../../src/agent/tool.ts";
 import type { Json } from "../../src/base/json.ts";
+import { Committer } from "../../src/core/committer.ts";
+import { settleDecision, type Settlement } from "../../src/core/decision.ts";
+import type { Task } from "../../src/core/records.ts";
 import { turns } from "../simulation.ts";
 import { ALL_STORES, MEMORY, type TestStore } from "../stores.ts";
 import { atWork, OPEN, results } from "./agents.ts";
@@ -122,6 +125,51 @@ test("scenario 16: read_only passes; a rule of one's own and the SDK's needsAppr
   assert.equal((await (await atWork(t, script, { tools: { look }, policy: OPEN, rule: ({ tool }) => tool === "look" })).run()).status, "waiting");
   assert.equal((await (await atWork(t, script, { tools: { look: { ...look, needsApproval: true } }, policy: OPEN })).run()).status, "waiting");
 });
+
+/** The store on which the first decision is settled, as by another process, in the last moment before its task would be parked. */
+function answeredBeforeParking(store: TestStore, settlement: Settlement): TestStore & { readonly answered: () => boolean } {
+  let answered = false;
+  return {
+    name: store.name,
+    answered: () => answered,
+    async open(t, options) {
+      const state = await store.open(t, options);
+      const kept = state.committer.store;
+      const commit = kept.commit.bind(kept);
+      kept.commit = async (changes) => {
+        if (!changes.some((change) => "puts" in change && change.puts.some((put) => put.kind === "task" && "set" in put && put.set["status"] === "waiting"))) return commit(changes);
+        kept.commit = commit;
+        await settleDecision(new Committer(kept), "d1", settlement);
+        answered = true;
+        return commit(changes);
+      };
+      return state;
+    },
+  };
+}
+
+for (const store of ALL_STORES) {
+  test(`${store.name}: an unknown effect that is answered while its task is being parked goes on as one answered later, and costs the same`, async (t) => {
+    for (const [settlement, calls] of [[{ answer: "again", actor: "bea" }, 2], [{ answer: "done", value: "paid", actor: "bea" }, 1]] as const) {
+      let paid = 0;
+      const pay: AgentTool = { risk: "read_only", effect: "once", execute: () => (++paid % 2 === 1 ? Promise.reject(new Error("connection reset")) : "paid") };
+      const atPay = (on: TestStore) => atWork(t, (request, turn) => (turn === 0 ? { calls: [{ name: "pay" }] } : { text: results(request.messages).join() }), { store: on, tools: { pay } });
+      const end = async (work: Awaited<ReturnType<typeof atPay>>, task: Task) => [task.status, task.result, paid, (await work.state.agents.show(task.id)).spend.tool_calls];
+      const racing = answeredBeforeParking(store, settlement);
+      const raced = await atPay(racing);
+      const soon = await end(raced, await raced.run({ max_attempts: 1 }));
+      assert.ok(racing.answered());
+      paid = 0;
+      const parked = await atPay(store);
+      const { id, status } = await parked.run({ max_attempts: 1 });
+      assert.equal(status, "waiting");
+      await parked.state.decisions.settle("d1", settlement);
+      const later = await end(parked, await parked.goOn(id));
+      assert.deepEqual(soon, ["completed", "paid", calls, { limit: null, spent: 1, reserved: 0, in_doubt: 1, left: null }]);
+      assert.deepEqual(later, soon);
+    }
+  });
+}
 
 test("a question of the model lands in the inbox, and its answer is the result of the call", async (t) => {
   const work = await atWork(t, (request, turn) => (turn === 0 ? { calls: [{ name: "ask_person", args: { question: "Which namespace?" } }] } : { text: `into ${results(request.messages)[0]}` }));

@@ -5,7 +5,9 @@ import { createServer } from "node:http";
 import { test } from "node:test";
 import type { AgentTool } from "../../src/agent/tool.ts";
 import { retryAfter } from "../../src/agent/answer.ts";
+import { judge } from "../../src/agent/judge.ts";
 import { parseIso } from "../../src/base/clock.ts";
+import { eventually } from "../pawl.ts";
 import { atWork, results } from "./agents.ts";
 
 test("a provider that asks to wait a moment is asked again after it, and nothing is billed for the refusal", async (t) => {
@@ -43,6 +45,25 @@ test("a request the provider refuses is not tried again", async (t) => {
   const task = await run();
   assert.deepEqual([task.status, task.attempts, server.asked.length], ["failed", 1, 1]);
   assert.match(task.error!.message, /bad key/);
+});
+
+test("without a key nothing is asked, so nothing counts: not for the agent, and not for its judge however often it reviews", async (t) => {
+  const key = process.env["OPENAI_API_KEY"];
+  delete process.env["OPENAI_API_KEY"];
+  t.after(() => void (key === undefined || (process.env["OPENAI_API_KEY"] = key)));
+  const { createOpenAI } = await import("@ai-sdk/openai");
+  const keyless = createOpenAI({ baseURL: "http://127.0.0.1:9" })("m");
+  const alone = await atWork(t, () => ({ text: "never" }), { model: keyless });
+  const failed = await alone.run();
+  assert.match(failed.error!.message, /API key is missing/);
+  const judged = await atWork(t, () => ({ text: "done" }), { work: { verify: judge({ model: keyless }) } });
+  const { id } = await judged.run();
+  await eventually(async () => (await judged.state.decisions.inbox()).length > 0, "the reviews that went wrong become a decision");
+  assert.match((await judged.state.tasks.get(id)).error!.message, /API key is missing/);
+  for (const [{ state, server }, task] of [[alone, failed.id], [judged, id]] as const) {
+    const { llm_tokens, cost_micros } = (await state.agents.show(task)).spend;
+    assert.deepEqual([llm_tokens.spent, llm_tokens.in_doubt, llm_tokens.reserved, cost_micros.in_doubt], [server.billed.input + server.billed.output, 0, 0, 0]);
+  }
 });
 
 test("a provider that hangs is ended by the time-out; the lost call counts as spent in doubt", async (t) => {

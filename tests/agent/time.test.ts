@@ -2,9 +2,13 @@
 // have cost is in doubt, a person is asked for more, and the same step goes on.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { TimeLimit, type Timekeeper } from "../../src/agent/time.ts";
 import type { AgentTool, ToolContext } from "../../src/agent/tool.ts";
-import { ALL_STORES } from "../stores.ts";
+import { manualClock, systemClock, type ManualClock } from "../../src/base/clock.ts";
+import type { Reservation } from "../../src/core/budget.ts";
+import { ALL_STORES, MEMORY, type TestStore } from "../stores.ts";
 import { atWork, results } from "./agents.ts";
+import { turnModel } from "./scenario.ts";
 
 const LIMIT = { max_wall_time_ms: 400 };
 const MORE = { max_wall_time_ms: 60_000 };
@@ -107,3 +111,69 @@ test("the time of calls that failed counts too", async (t) => {
   assert.equal(status, "waiting", "two time-outs and a part of a third are more than there was");
   assert.ok((await work.state.agents.show(id)).spend.steps.in_doubt >= work.server.asked.length);
 });
+
+/** The limit of a call that has `limitMs` from now on, on a clock that is moved by hand. */
+function limited(limitMs: number) {
+  const clock = manualClock();
+  const began = clock.now();
+  const seen = { more: 0, counted: 0 };
+  const keeper: Timekeeper = {
+    now: () => clock.now(), timer: (ms, fn) => clock.timer(ms, fn),
+    timeLeft: async () => limitMs + seen.more - (clock.now() - began), countTime: async () => void seen.counted++,
+  };
+  return { clock, began, seen, limit: new TimeLimit(keeper, {} as Reservation, limitMs) };
+}
+
+const never = () => new AbortController().signal;
+const fails = (clock: ManualClock, ms: number) => () => new Promise((_, reject) => clock.timer(ms, () => reject(new Error("flaky"))));
+
+test("a further try of a call has what the earlier ones left of the time, not all of it again", async () => {
+  const { clock, began, seen, limit } = limited(1_000);
+  const first = assert.rejects(limit.run(never(), fails(clock, 900)), /flaky/);
+  await clock.advance(900);
+  await first;
+  let cutAt = 0;
+  const second = limit.run(never(), (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => ((cutAt = clock.now() - began), reject(signal.reason as Error)))));
+  const cut = assert.rejects(second, (error) => error === limit.up);
+  await clock.advance(2_000);
+  await cut;
+  assert.deepEqual([cutAt, seen.counted, clock.pending], [1_000, 1, 0]);
+});
+
+test("when the time is used up in the pause between two tries the next is not begun, unless there is more by then", async () => {
+  for (const more of [0, 5_000]) {
+    const { clock, seen, limit } = limited(1_000);
+    const first = assert.rejects(limit.run(never(), fails(clock, 900)), /flaky/);
+    await clock.advance(900);
+    await first;
+    await clock.advance(400);
+    seen.more = more;
+    let begun = 0;
+    const second = limit.run(never(), async () => (begun++, "done")).catch((error: unknown) => error);
+    assert.equal(await second, more === 0 ? limit.up : "done");
+    assert.deepEqual([begun, seen.counted, limit.begun], more === 0 ? [0, 1, true] : [1, 0, true]);
+  }
+});
+
+test("a call for which no time was left is not begun, and only what was begun is in doubt", async (t) => {
+  const { limit } = limited(0);
+  await assert.rejects(limit.run(never(), async () => "done"), (error) => error === limit.up);
+  assert.equal(limit.begun, false);
+  const billed = { input: 0, output: 0, calls: 0 };
+  const work = await atWork(t, () => ({ text: "never" }), { store: ticking, model: turnModel(billed, [{ text: "done" }]), budget: { max_wall_time_ms: 1 } });
+  const { id, status } = await work.run();
+  const { steps, llm_tokens } = (await work.state.agents.show(id)).spend;
+  assert.deepEqual([status, billed.calls, steps.in_doubt, llm_tokens.in_doubt], ["waiting", 0, 0, 0]);
+  await work.state.agents.addToBudget(id, MORE, { actor: "bea" });
+  assert.deepEqual([(await work.goOn(id)).result, billed.calls], ["done", 1]);
+});
+
+/** A store on which a millisecond goes by with every look at the clock. */
+const ticking: TestStore = {
+  name: "ticking",
+  open: (t, options) => {
+    const since = Date.now();
+    let looks = 0;
+    return MEMORY.open(t, { ...options, clock: { ...systemClock, now: () => since + ++looks } });
+  },
+};

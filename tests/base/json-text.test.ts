@@ -1,6 +1,8 @@
 // Strict reading: exactly what JSON.parse accepts and says, less what it changes silently; and every place is right.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { isPawlError } from "../../src/base/errors.ts";
 import type { Json } from "../../src/base/json.ts";
@@ -55,4 +57,16 @@ test("bytes: a byte order mark goes, anything but UTF-8 is refused with its line
   assert.equal(textOf(Buffer.from("\uFEFFä"), "f"), "ä");
   assert.throws(() => textOf(Buffer.from([0x61, 0x0a, 0xc3]), "f"), (error) => isPawlError(error, "corrupt") && /^f:2: It is not UTF-8/.test(error.message));
   assert.throws(() => textOf(Buffer.from("\uFEFFa", "utf16le"), "f", "value_refused"), (error) => isPawlError(error, "value_refused") && /UTF-16/.test(error.message));
+});
+
+test("a text of a value does not keep the whole file in memory", () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const kept: string[] = [];
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  for (let i = 0; i < 40; i++) kept.push((parseStrict(`{"a": "a text of more than a few letters ${i}", "b": "${"x".repeat(1 << 20)}"}`, "x").value as { a: string }).a);
+  collect();
+  const grown = process.memoryUsage().heapUsed - before;
+  assert.ok(grown < 10 << 20, `${kept.length} short texts keep ${grown} bytes`);
 });

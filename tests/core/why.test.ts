@@ -26,3 +26,11 @@ test("further than a hundred is not counted", async (t) => {
   assert.match((await state.why(tasks[99]!.id)).summary, /behind 99 tasks/);
   assert.match((await state.why(tasks.at(-1)!.id)).summary, /behind 100 or more tasks/);
 });
+
+test("why of a task whose dependency has ended, and whose process died before it made it due", async (t) => {
+  const state = await ALL_STORES[0]!.open(t);
+  const { id } = await state.tasks.add({ description: "first" });
+  const second = await state.tasks.add({ description: "second", depends_on: [id] });
+  await state.committer.commit({ puts: [{ kind: "task", key: id, set: { status: "completed" } }] });
+  assert.equal((await state.why(second.id)).summary, "Nothing holds it any more: the next look of a worker makes it due.");
+});

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -155,6 +155,43 @@ test("without its header the file is an edit of the last view; what it does not 
   here.write({ tasks: [{ id: 1, status: "completed", result: "by script" }, { id: 2, description: "two" }, { id: 3 }, { description: "four" }] });
   const again = await here.open();
   assert.equal((await again.tasks.get(1)).status, "completed", "the same bytes are another edit once there is another view");
+});
+
+test("a file without header that was dealt with is not dealt with again by another of its names", async (t) => {
+  const here = await place(t);
+  const first = here.read().pawl!.revision;
+  const state = await here.open();
+  await state.tasks.add({ description: "four" });
+  await state.close();
+  here.write({ tasks: [{ id: 1, status: "completed", result: "by script" }, { description: "five" }] });
+  const text = here.text();
+  const merging = await here.open();
+  await merging.tasks.reopen(1, "once more");
+  await merging.close();
+  // Left by who was killed: what was moved aside half saved as a file of the first view, put back, and saved whole under the second.
+  writeFileSync(join(`${here.file}.pawl`, "prev", `${Date.now()}-${first}-0badcafe.json`), text);
+  const again = await here.open();
+  assert.deepEqual((await again.tasks.all()).map(({ description, status }) => [description, status]), [["one", "pending"], ["two", "pending"], ["three", "pending"], ["four", "pending"], ["five", "pending"]]);
+  assert.equal((await again.edits.list()).length, 1);
+});
+
+test("what was moved aside half saved and put back has no second name", async (t) => {
+  const here = await place(t);
+  let armed = false;
+  const fs = watchedFs((call) => {
+    if (!armed || call.name !== "rename" || call.args[0] !== here.file) return;
+    armed = false;
+    here.write(here.text().slice(0, 100));
+  });
+  const store = await openJson(here.file, MODEL, { clock: { ...systemClock, timer: () => () => {} }, random: systemRandom, fs });
+  const put: Put = { kind: "task", key: 2, set: { priority: 1 } };
+  await store.commit([{ puts: [put] }]);
+  armed = true;
+  await store.close();
+  assert.ok(!armed, "it was saved");
+  const { ino } = statSync(here.file);
+  assert.deepEqual(readdirSync(`${here.file}.pawl/prev`).filter((name) => statSync(join(`${here.file}.pawl/prev`, name)).ino === ino), []);
+  assert.equal(here.text().length, 100);
 });
 
 test("a kill -9 between the merge and the view neither loses nor repeats the edit", async (t) => {

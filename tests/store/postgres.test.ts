@@ -6,8 +6,12 @@ import { systemClock } from "../../src/base/clock.ts";
 import { isPawlError, PawlError } from "../../src/base/errors.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { absent, addEvent, addItem, commit, conflict, conformanceModel, fill, holds, idsOf, is, put, refused, rejects, set, succeeded, upTo, wholeChain, write } from "../../src/store/conformance-model.ts";
+import { KINDS } from "../../src/core/kinds.ts";
 import { openPostgres } from "../../src/store/postgres.ts";
 import { ServerClock } from "../../src/store/postgres-clock.ts";
+import { TIMES } from "../../src/store/postgres-driver.ts";
+import * as sql from "../../src/store/postgres-sql.ts";
+import { settings } from "../../src/store/postgres-transaction.ts";
 import { readPostgresUrl } from "../../src/store/postgres-url.ts";
 import type { Kind, Model } from "../../src/store/store.ts";
 import { postgresUrl } from "../postgres.ts";
@@ -39,11 +43,27 @@ test("the name of a schema is checked before it is used", () => {
   assert.throws(() => readPostgresUrl("postgres://h/d?notify=maybe"), { code: "usage" });
 });
 
-test("a parameter that nobody knows is refused; those of the driver are passed on", () => {
-  for (const name of ["shcema", "Schema", "sslmod", "pgbouncer"]) assert.throws(() => readPostgresUrl(`postgres://h/d?${name}=x`), (error) => isPawlError(error, "usage") && error.message.includes(name) && /It has schema and notify,.* sslmode/.test(error.next), name);
-  assert.throws(() => readPostgresUrl("postgres://ann:12?s3cret@h/d"), (error) => isPawlError(error, "usage") && !/s3cret/.test(`${error.message} ${error.next}`));
+test("a misspelled parameter is refused; those of the driver are passed on", () => {
+  for (const name of ["shcema", "Schema", "scema", "notfy", "sslmod", "connectTimeout", "hots", "dbname"]) assert.throws(() => readPostgresUrl(`postgres://h/d?${name}=x`), (error) => isPawlError(error, "usage") && error.message.includes(name) && /It has schema and notify,.* sslmode/.test(error.next), name);
+  for (const hidden of ["ann:12?s3cret@h/d", "ann:12?s3cret=x@h/d", "ann:12?s3cret&x@h/d", "h/d?s3cret!=x"]) {
+    assert.throws(() => readPostgresUrl(`postgres://${hidden}`), (error) => isPawlError(error, "usage") && !/s3cret/.test(`${error.message} ${error.next}`), hidden);
+  }
   const { connection } = readPostgresUrl("postgres://h/d?sslmode=require&application_name=a&connect_timeout=3&channel_binding=prefer&options=-c%20x%3Dy&schema=work");
   assert.deepEqual(Object.fromEntries(new URL(connection).searchParams), { sslmode: "require", application_name: "a", connect_timeout: "3", channel_binding: "prefer", options: "-c x=y" });
+  // Of libpq alone: pg reads none of them.
+  const LIBPQ = ["sslcertmode", "sslcrldir", "requirepeer", "min_protocol_version", "max_protocol_version", "gssdelegation", "gsslib", "sslcompression", "sslkeylogfile", "scram_client_key", "scram_server_key", "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope"];
+  for (const name of LIBPQ) assert.equal(readPostgresUrl(`postgres://h/d?${name}=x`).notice, null, name);
+});
+
+test("parameters for poolers and frameworks are left out, and named", async (t) => {
+  const others = ["pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "statement_cache_size", "supa", "sslaccept", "workaround", "search_path", "prepareThreshold", "pool_size", "x"];
+  for (const name of others) assert.match(readPostgresUrl(`postgres://h/d?${name}=x`).notice ?? "", new RegExp(`: ${name}\\.$`), name);
+  const { connection, schema, location } = readPostgresUrl("postgres://h/d?pgbouncer=true&sslmode=disable&supa=base-pooler.x&schema=work");
+  assert.deepEqual([connection, schema, location], ["postgres://h/d?sslmode=disable", "work", "postgres://h/d?sslmode=disable&schema=work"]);
+  const place = await newPlace(t);
+  const notices: string[] = [];
+  await (await place.open({ parameters: { pgbouncer: "true", connection_limit: "1" }, notice: (line) => void notices.push(line) })).close();
+  assert.deepEqual(notices.filter((line) => line.includes("parameters")), ["These parameters of the Postgres URL mean nothing here: pgbouncer, connection_limit."]);
 });
 
 test("many handles opened at once on nothing make one state", async (t) => {
@@ -265,4 +285,45 @@ test("a server with fsync off is named", async (t) => {
   await write(await place.open({ notice: (line) => notices.push(line) }), addItem());
   assert.equal(notices.length, 1);
   assert.match(notices[0]!, /fsync=off/);
+});
+
+test("no read scans a table or sorts the whole of it, not even one that was planned while the table was empty", async (t) => {
+  const place = await newPlace(t);
+  await (await place.open({ model: { ...conformanceModel, kinds: KINDS } })).close();
+  const names = { schema: place.schema, columns: null };
+  const plan = async ({ text, values }: { readonly text: string; readonly values: readonly string[] }, lock = "") => {
+    const given = values.length === 0 ? "" : `(${values.map((value) => `'${value}'`).join(", ")})`;
+    const lines = await place.sql("begin", "set local plan_cache_mode = force_generic_plan", settings(TIMES).text, `prepare asked as ${text}${lock}`, `explain (costs off) execute asked${given}`);
+    return lines.map((line) => line["QUERY PLAN"]).join("\n");
+  };
+  for (const kind of KINDS) {
+    for (const index of [undefined, ...Object.keys(kind.indexes)]) {
+      const read = sql.readText(names, kind, { ...(index === undefined ? {} : { index }) }, "records", 100)!;
+      const said = await plan(read);
+      assert.match(said, /Index Scan/, `${kind.name} ${index}: ${said}`);
+      assert.doesNotMatch(said, /Seq Scan|Bitmap|^\s*(->)?\s*Sort$/m, `${kind.name} ${index}: ${said}`);
+    }
+  }
+  const task = KINDS.find(({ name }) => name === "task")!;
+  const claim = await plan(sql.readText(names, task, { index: "due", equals: { queue: "default", batch_id: null } }, "records", 100)!, " for no key update of t skip locked");
+  assert.match(claim, /LockRows\s+->\s+Index Scan using task_by_due/);
+  assert.doesNotMatch(claim, /Sort/);
+});
+
+test("what a batch replaced unread, and what it only compared, is known whole to those who come later in it", async (t) => {
+  const store = await (await newPlace(t)).open();
+  await write(store, addItem({ id: 1, title: "t", revision: 1 }), put("part", { item_id: 1, name: "p", n: 1 }));
+  const results = await store.commit([
+    { guards: [is("item", 1, { revision: 1 })], puts: [put("part", { item_id: 1, name: "p", n: 2 })] },
+    { guards: [is("item", 1, { revision: 2 })], puts: [] },
+    {
+      claim: { kind: "item", queries: [{ equals: { id: 1 } }], order: [], limit: 1 },
+      decide: () => ({ guards: [is("part", [1, "p"], { n: 2 })], puts: [set("item", 1, { revision: 2 })] }),
+    },
+    { guards: [is("item", 1, { title: "t", revision: 2 })], puts: [] },
+  ]);
+  assert.deepEqual(results.map(({ ok }) => ok), [true, false, true, true]);
+  assert.ok("conflict" in results[1]!);
+  assert.equal(results[1].conflict.record!["title"], "t");
+  assert.equal((await store.get("part", [[1, "p"]]))[0]!["n"], 2);
 });

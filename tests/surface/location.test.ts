@@ -63,7 +63,24 @@ test("what looks like an address of something else is refused, with the right sp
     await assert.rejects(openState(named), { code: "usage" });
   }
   assert.deepEqual(readdirSync(at.folder), [".pawl"]);
-  for (const allowed of ["./sqlite:x.db", "run-T10:00.json", "C:\\x.json", "a/file:/x.json"]) assert.equal(locate({ cwd: at.folder, env: {} }, allowed).exists, false, allowed);
+  for (const allowed of ["./sqlite:x.db", "run-T10:00.json", "C:\\x.json", "a/file:/x.json", "./x:y", "my notes:1.json", "'x':1.json", " C:/x.json", "a=b:c.db"]) assert.equal(locate({ cwd: at.folder, env: {} }, allowed).exists, false, allowed);
+});
+
+test("an address with quotes, blanks or other words before it is refused, and no folder is made of its password", async (t) => {
+  const at = place(t);
+  await (await openState(at.state, { notice: () => undefined })).close();
+  const url = "postgres://ann:s3cret@127.0.0.1:1/d";
+  for (const named of [`"${url}"`, `'${url}'`, ` ${url}`, `\t"${url}"`, `<${url}>`, `\`${url}\``, `\u201c${url}\u201d`, `psql '${url}'`, `DATABASE_URL=${url}`, ` "Postgresql://ann:s3cret@h/d"`, '"mysql://ann:s3cret@h/d"', " file:///a/s3cret.json", " :memory:"]) {
+    for (const line of [["--state", named, "list"], ["--state", named, "add", "x"], ["copy", named, "there.json"], ["copy", at.state, named], ["backup", "--state", at.state, named], ["backup", "--state", url, named]]) {
+      if (named === " :memory:" && line[0] === "backup") continue;
+      const ended = await pawlHere(at.folder, ...line);
+      assert.equal(ended.code, 2, `${line.join(" ")}: ${ended.stderr}`);
+      assert.match(ended.stderr, /without quotes or blanks around it/, line.join(" "));
+      assert.doesNotMatch(ended.stderr, /s3cret/);
+    }
+    await assert.rejects(openState(named), { code: "usage" });
+  }
+  assert.deepEqual(readdirSync(at.folder), [".pawl"]);
 });
 
 test("else the nearest .pawl upward, JSON before SQLite, and one that would be made in the caller's folder", (t) => {

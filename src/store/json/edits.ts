@@ -113,7 +113,7 @@ export class Edits {
     const bytes = readWhole(fs, path);
     if (bytes === null) return "ours";
     const hash = hashOf(bytes);
-    if (isKnown(this.#host.replica(), hash, revision)) return "ours";
+    if (isKnown(this.#host.replica(), hash, revision) || wasTakenSince(this.#host.replica(), hash, revision ?? 0)) return "ours";
     if (!model.reconcile) return "foreign";
     const parsed = parseEdit(bytes, path);
     if (parsed instanceof PawlError || (headerIn(parsed.value)?.format ?? 0) > formatOf(model)) return "unreadable";
@@ -302,6 +302,15 @@ const editHash = (hash: string, revision: number | null): string => `edit ${hash
 /** By its content, a view of ours or an edit that was dealt with. */
 export function isKnown(replica: Replica, hash: string, revision = replica.view?.revision ?? null): boolean {
   return replica.views.has(hash) || replica.views.has(editHash(hash, null)) || replica.views.has(editHash(hash, revision));
+}
+
+/**
+ * Whether a file without header was dealt with as an edit of the view `revision` or of a later one. One that was moved aside half
+ * saved, and put back, has been saved whole under a newer view.
+ */
+function wasTakenSince(replica: Replica, hash: string, revision: number): boolean {
+  const start = editHash(hash, 0).slice(0, -1);
+  return [...replica.views].some((known) => known.startsWith(start) && Number(known.slice(start.length)) >= revision);
 }
 
 /** By its stat, the view that was noted last. An edit that keeps inode, size and time to the millisecond shows when it is pruned. */

@@ -231,7 +231,10 @@ function putInPlace(host: Host, watch: EditWatch, temp: string, note: ViewNote):
     const stat = found ? fs.lstat(aside) : null;
     if (found && judge(host, watch.edits, aside, was, "ours: keep a while") === "unreadable") {
       // It may be half of a save: it goes back, and no view comes until it is clear what it is.
-      if (linkNew(fs, aside, places.file)) return void watch.look();
+      if (linkNew(fs, aside, places.file)) {
+        removeQuietly(fs, aside);
+        return void watch.look();
+      }
     } else if (linkNew(fs, temp, places.file)) {
       return stat ? watch.movedAside(aside, was, stat) : undefined;
     }
