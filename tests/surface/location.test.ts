@@ -7,7 +7,7 @@ import { test, type TestContext } from "node:test";
 import { isPawlError } from "../../src/base/errors.ts";
 import { openState } from "../../src/state.ts";
 import { main } from "../../src/surface/cli.ts";
-import { locate } from "../../src/surface/location.ts";
+import { holdsPassword, locate, shownUrl } from "../../src/surface/location.ts";
 import { place } from "../pawl.ts";
 import { ioIn } from "./doors.ts";
 
@@ -44,6 +44,14 @@ test("a URL is taken as it is", () => {
   const io = { cwd: "/", env: {} };
   assert.deepEqual(locate(io, "postgres://localhost/pawl"), { url: "postgres://localhost/pawl", exists: true });
   assert.deepEqual(locate(io, ":memory:"), { url: ":memory:", exists: true });
+});
+
+test("a URL is shown without whatever stands for a password", () => {
+  for (const name of ["password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"]) {
+    assert.equal(shownUrl(`postgres://ann@h/d?${name}=s3cret&sslmode=require`), "postgres://ann@h/d?sslmode=require");
+    assert.equal(holdsPassword(`postgres://ann@h/d?${name}=s3cret`), true, name);
+  }
+  assert.equal(holdsPassword("postgres://ann@h/d?sslmode=require"), false);
 });
 
 test("what looks like an address of something else is refused, with the right spelling, and no folder is made of it", async (t) => {
