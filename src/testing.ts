@@ -8,5 +8,5 @@ export { seededRandom, systemRandom, type Random } from "./base/id.ts";
 export {
   conformanceCases, conformanceModel, runConformanceRole,
   type ConformanceCase, type ConformanceChild, type ConformanceEnv, type ConformanceNeed,
-} from "./store/conformance.ts";
+} from "./store/conformance/conformance.ts";
 export type { Change, ClaimOrder, Conflict, Counters, Guard, Key, Kind, Model, OpenOptions, Piece, Put, Query, Rec, Result, Seal, Store } from "./store/store.ts";

@@ -12,7 +12,7 @@ import { isPawlError } from "../src/base/errors.ts";
 import { systemClock } from "../src/base/clock.ts";
 import { systemRandom } from "../src/base/id.ts";
 import { openState, placeAt } from "../src/state.ts";
-import { diagnoseSqlite } from "../src/store/sqlite-doctor.ts";
+import { diagnoseSqlite } from "../src/store/sqlite/doctor.ts";
 import { MODEL } from "../src/state/opening.ts";
 import { appear } from "../src/worker/liveness.ts";
 import { place } from "./pawl.ts";

@@ -13,7 +13,7 @@ import { claimDue } from "../src/core/claim.ts";
 import { Committer } from "../src/core/committer.ts";
 import { MODEL } from "../src/state/opening.ts";
 import { openState, State } from "../src/state.ts";
-import { openPostgres } from "../src/store/postgres.ts";
+import { openPostgres } from "../src/store/postgres/postgres.ts";
 import type { Store } from "../src/store/store.ts";
 import { functionExecutor } from "../src/worker/function.ts";
 import { Worker } from "../src/worker/worker.ts";

@@ -17,10 +17,10 @@ import type { WorkerRecord } from "../core/records.ts";
 import { renderView } from "../core/view.ts";
 import { openJson } from "../store/json/json.ts";
 import { openMemory } from "../store/memory.ts";
-import { locksOf } from "../store/postgres-site.ts";
-import { withPasswordOf } from "../store/postgres-url.ts";
+import { locksOf } from "../store/postgres/site.ts";
+import { withPasswordOf } from "../store/postgres/url.ts";
 import { isSqlite, siteOf, type Site } from "../store/site.ts";
-import { openSqlite } from "../store/sqlite.ts";
+import { openSqlite } from "../store/sqlite/sqlite.ts";
 import type { Model, OpenOptions, Reads, Store } from "../store/store.ts";
 import { hostEvidence, isOver } from "../worker/liveness.ts";
 
@@ -96,7 +96,7 @@ export async function openStore(url: string, model: Model, options: OpenOptions)
   if (url === ":memory:") return { store: openMemory(model, options), lockFolder: null };
   if (isPostgresUrl(url)) {
     // Loaded on use: a command on a file does not pay for the driver.
-    const { openPostgres } = await import("../store/postgres.ts");
+    const { openPostgres } = await import("../store/postgres/postgres.ts");
     const store = await openPostgres(url, model, options);
     return { store, lockFolder: locksOf(store.location) };
   }

@@ -2,6 +2,7 @@
 // workers registered there, how much room is left. Reads only, and opens no lock file but through its own door.
 import { rmSync, statfsSync, statSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
+import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { finding, type Finding } from "../base/finding.ts";
 import { nodeFs } from "../base/fs.ts";
@@ -30,6 +31,12 @@ export type Site = {
 
 export function isSqlite(path: string): boolean {
   return [".db", ".sqlite", ".sqlite3"].includes(extname(path).toLowerCase());
+}
+
+/** The name a backup gets when none is given: beside the state, with the time. */
+export function backupName(path: string, now: number): string {
+  const dot = path.lastIndexOf(".");
+  return `${path.slice(0, dot)}.backup-${iso(now).replaceAll(/[:.]/g, "-")}${path.slice(dot)}`;
 }
 
 /** Names of folders that a client keeps in step with a server, file by file. */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 const ROOT = join(import.meta.dirname, "../..");
-const STORE = join(ROOT, "src/store");
+const STORE = join(ROOT, "src/store/postgres");
 /** What Postgres and databases that speak its language differ in. Found in the text of both, in any case. */
 const FEATURES = [
   "skip locked", "for no key update", "for update", "for share", "lock table", "listen", "pg_notify", "on conflict", "json_to_recordset", "jsonb_", "lateral", "unnest", "clock_timestamp()",
@@ -16,7 +16,7 @@ const FEATURES = [
 ];
 
 /** The strings and templates of the Postgres store, without its comments. */
-const sql = readdirSync(STORE).filter((name) => /^postgres.*\.ts$/.test(name))
+const sql = readdirSync(STORE)
   .map((name) => readFileSync(join(STORE, name), "utf8").replaceAll(/\/\*[^]*?\*\//g, "").replaceAll(/^\s*\/\/.*$/gm, ""))
   .flatMap((text) => text.match(/"(?:\\.|[^"\n\\])*"|'(?:\\.|[^'\n\\])*'|`(?:\\.|[^`\\])*`/g) ?? []).join("\n").toLowerCase();
 const page = readFileSync(join(ROOT, "docs/scaling.md"), "utf8");

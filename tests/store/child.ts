@@ -1,7 +1,7 @@
 // A process of the conformance cases: opens the store named by its arguments and plays one role on it.
 // `child.ts STORE PLACE ROLE ARGS…`; a line is written before the call returns, so that it is out even when a kill follows.
 import { writeSync } from "node:fs";
-import { runConformanceRole } from "../../src/store/conformance.ts";
+import { runConformanceRole } from "../../src/store/conformance/conformance.ts";
 import { STORES } from "./stores.ts";
 
 const [name = "", place = "", role = "", ...args] = process.argv.slice(2);

@@ -1,7 +1,7 @@
-// The store contract on every store: each case of src/store/conformance.ts, one test each.
+// The store contract on every store: each case of src/store/conformance/conformance.ts, one test each.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { conformanceCases } from "../../src/store/conformance.ts";
+import { conformanceCases } from "../../src/store/conformance/conformance.ts";
 import { inEnv, STORES } from "./stores.ts";
 
 for (const store of STORES) {

@@ -9,7 +9,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { isPawlError } from "../../src/base/errors.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { openJson } from "../../src/store/json/json.ts";
-import { openSqlite } from "../../src/store/sqlite.ts";
+import { openSqlite } from "../../src/store/sqlite/sqlite.ts";
 import type { Kind, Migration, Model, Rec, Store } from "../../src/store/store.ts";
 import { CHANGING, systemError, watchedFs } from "./json-place.ts";
 

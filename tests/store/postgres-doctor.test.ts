@@ -12,7 +12,7 @@ import { contentHash } from "../../src/core/copy.ts";
 import { KINDS } from "../../src/core/kinds.ts";
 import { openState, placeAt } from "../../src/state.ts";
 import { MODEL } from "../../src/state/opening.ts";
-import { diagnosePostgres } from "../../src/store/postgres-doctor.ts";
+import { diagnosePostgres } from "../../src/store/postgres/doctor.ts";
 import { place } from "../pawl.ts";
 import { dropSchema, inSchema, newSchema, postgresUrl, query } from "../postgres.ts";
 

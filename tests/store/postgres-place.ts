@@ -3,9 +3,9 @@ import type { TestContext } from "node:test";
 import pg from "pg";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemRandom } from "../../src/base/id.ts";
-import { conformanceModel } from "../../src/store/conformance.ts";
-import { openPostgres } from "../../src/store/postgres.ts";
-import type { Times } from "../../src/store/postgres-driver.ts";
+import { conformanceModel } from "../../src/store/conformance/conformance.ts";
+import { openPostgres } from "../../src/store/postgres/postgres.ts";
+import type { Times } from "../../src/store/postgres/driver.ts";
 import type { Model, OpenOptions, Store } from "../../src/store/store.ts";
 import { dropSchema, inSchema, newSchema, postgresUrl, query } from "../postgres.ts";
 

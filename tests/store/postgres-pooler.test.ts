@@ -2,7 +2,7 @@
 // of the server, which has forgotten all that was said on it before.
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { addEvent, addItem, commit, is, put, set, succeeded, upTo, wholeChain, write } from "../../src/store/conformance-model.ts";
+import { addEvent, addItem, commit, is, put, set, succeeded, upTo, wholeChain, write } from "../../src/store/conformance/model.ts";
 import { openState, placeAt } from "../../src/state.ts";
 import { dropSchema, inSchema, newSchema, postgresUrl } from "../postgres.ts";
 import { newPlace } from "./postgres-place.ts";

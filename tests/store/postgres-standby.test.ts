@@ -13,9 +13,9 @@ import { isPawlError } from "../../src/base/errors.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { placeAt } from "../../src/index.ts";
 import { openState, type State } from "../../src/state.ts";
-import { addItem, commit, conformanceModel, succeeded } from "../../src/store/conformance-model.ts";
-import { openPostgres } from "../../src/store/postgres.ts";
-import { readPostgresUrl, serversOf, withPasswordOf } from "../../src/store/postgres-url.ts";
+import { addItem, commit, conformanceModel, succeeded } from "../../src/store/conformance/model.ts";
+import { openPostgres } from "../../src/store/postgres/postgres.ts";
+import { readPostgresUrl, serversOf, withPasswordOf } from "../../src/store/postgres/url.ts";
 import { eventually } from "../pawl.ts";
 import { query } from "../postgres.ts";
 

@@ -9,9 +9,9 @@ import fc from "fast-check";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { compareScalars } from "../../src/store/compare.ts";
-import { conformanceModel } from "../../src/store/conformance-model.ts";
+import { conformanceModel } from "../../src/store/conformance/model.ts";
 import { openMemory } from "../../src/store/memory.ts";
-import { openSqlite } from "../../src/store/sqlite.ts";
+import { openSqlite } from "../../src/store/sqlite/sqlite.ts";
 import type { Change, ClaimOrder, Guard, Kind, Put, Query, Rec, Result, Scalar, Store } from "../../src/store/store.ts";
 
 const kinds = new Map(conformanceModel.kinds.map((kind) => [kind.name, kind]));

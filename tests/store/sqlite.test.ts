@@ -13,10 +13,10 @@ import { systemClock } from "../../src/base/clock.ts";
 import { isPawlError, type ErrorCode } from "../../src/base/errors.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { KINDS } from "../../src/core/kinds.ts";
-import { addEvent, addItem, commit, conformanceModel, put, remove, set, succeeded, until, upTo, write } from "../../src/store/conformance-model.ts";
+import { addEvent, addItem, commit, conformanceModel, put, remove, set, succeeded, until, upTo, write } from "../../src/store/conformance/model.ts";
 import { indexText, orderOf, readText, segmentsOf, tableText, type Wanted } from "../../src/store/sql.ts";
-import { explain, isWalSafe, type Probes } from "../../src/store/sqlite-driver.ts";
-import { openSqlite } from "../../src/store/sqlite.ts";
+import { explain, isWalSafe, type Probes } from "../../src/store/sqlite/driver.ts";
+import { openSqlite } from "../../src/store/sqlite/sqlite.ts";
 import type { Index, Kind, Model, OpenOptions, Query, Rec, Store } from "../../src/store/store.ts";
 
 function folder(t: TestContext): string {

@@ -9,11 +9,11 @@ import { createInterface } from "node:readline";
 import { systemClock } from "../../src/base/clock.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { sha256 } from "../../src/base/json.ts";
-import { conformanceModel, type ConformanceChild, type ConformanceEnv, type ConformanceNeed } from "../../src/store/conformance.ts";
+import { conformanceModel, type ConformanceChild, type ConformanceEnv, type ConformanceNeed } from "../../src/store/conformance/conformance.ts";
 import { openJson } from "../../src/store/json/json.ts";
 import { openMemory } from "../../src/store/memory.ts";
-import { openPostgres } from "../../src/store/postgres.ts";
-import { openSqlite } from "../../src/store/sqlite.ts";
+import { openPostgres } from "../../src/store/postgres/postgres.ts";
+import { openSqlite } from "../../src/store/sqlite/sqlite.ts";
 import type { OpenOptions, Store } from "../../src/store/store.ts";
 import { dropSchema, inSchema, postgresUrl } from "../postgres.ts";
 

@@ -16,7 +16,7 @@ import { OPERATIONS, type Operation } from "../../src/operations.ts";
 import { openState } from "../../src/state.ts";
 import { MODEL } from "../../src/state/opening.ts";
 import { openJson } from "../../src/store/json/json.ts";
-import { openSqlite } from "../../src/store/sqlite.ts";
+import { openSqlite } from "../../src/store/sqlite/sqlite.ts";
 import { main } from "../../src/surface/cli.ts";
 import type { Io } from "../../src/surface/io.ts";
 import { place } from "../pawl.ts";

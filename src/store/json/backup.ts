@@ -3,7 +3,7 @@
 // Invariant: nothing that exists is overwritten, and what has the name of a backup was read back and is on the disk.
 import { rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { type Clock, iso } from "../../base/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 import { PawlError } from "../../base/errors.ts";
 import { copyFile, type FileSystem, nodeFs, unlessMissing } from "../../base/fs.ts";
 import type { Model, OpenOptions } from "../store.ts";
@@ -40,12 +40,6 @@ export async function backupJson(path: string, to: string, model: Model, options
   } finally {
     rmSync(temp, { recursive: true, force: true });
   }
-}
-
-/** The name a backup gets when none is given: beside the state, with the time. */
-export function backupName(path: string, now: number): string {
-  const dot = path.lastIndexOf(".");
-  return `${path.slice(0, dot)}.backup-${iso(now).replaceAll(/[:.]/g, "-")}${path.slice(dot)}`;
 }
 
 export function refuseTaken(fs: FileSystem, target: { readonly file: string; readonly dir: string }): void {

@@ -49,5 +49,5 @@ export const STORE_MUTANTS: readonly Mutant[] = [
   { name: "a guard is not looked at", file: "src/store/tables.ts", find: "if ((record[field] ?? null) !== guard.is[field]) return failed(record);", replace: "void field;", test: ["tests/core/tasks.test.ts", "(memory|json): two calls with one token"] },
   { name: "a change that conflicts is half kept", file: "src/store/tables.ts", find: "    this.#undoTo(0);", replace: "    void this.#undo;", test: json("a full disk: nothing is changed") },
   { name: "an edit of the same instant is renamed over", file: VIEW, find: "fs.link(temp, file);", replace: "fs.rename(temp, file);", test: ["tests/store/json-view.test.ts", "an edit"] },
-  { name: "SQLite does not flush each commit", file: "src/store/sqlite-driver.ts", find: `["synchronous", wal ? "full" : "extra", wal ? 2 : 3]`, replace: `["synchronous", "normal", 1]`, test: ["tests/store/sqlite.test.ts", "every setting is made and read back"] },
+  { name: "SQLite does not flush each commit", file: "src/store/sqlite/driver.ts", find: `["synchronous", wal ? "full" : "extra", wal ? 2 : 3]`, replace: `["synchronous", "normal", 1]`, test: ["tests/store/sqlite.test.ts", "every setting is made and read back"] },
 ];
