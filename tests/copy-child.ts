@@ -46,4 +46,4 @@ await copyState(source, holding(siteOf(to, MODEL, open)), {
   ...open, waitMs: 1_000, actor: "copier", notice: () => undefined, me: me.registered as unknown as Json,
   isGone: () => false, sealAt: async () => null, evidence: hostEvidence(systemClock),
 });
-me.leave();
+me.leave(true);

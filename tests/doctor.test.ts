@@ -53,7 +53,7 @@ function sql(path: string, ...texts: string[]): void {
 function dieAsWorker(folder: string): void {
   const code = `
     import { appear } from "./src/worker/liveness.ts"; import { systemClock } from "./src/base/clock.ts"; import { systemRandom } from "./src/base/id.ts";
-    const presence = appear(process.argv[1], undefined, systemClock, systemRandom); process.kill(process.pid, "SIGKILL"); presence.leave();`;
+    const presence = appear(process.argv[1], undefined, systemClock, systemRandom); process.kill(process.pid, "SIGKILL"); presence.leave(true);`;
   const { signal } = spawnSync(process.execPath, ["--input-type=module", "-e", code, folder], { cwd: join(import.meta.dirname, "..") });
   assert.equal(signal, "SIGKILL");
 }
@@ -236,7 +236,7 @@ test("a repair never runs while a worker lives, and refuses what it cannot resto
     const path = await sick(t, name);
     const worker = appear(`${path}.pawl/workers`, undefined, systemClock, systemRandom);
     await assert.rejects(placeAt(path, quiet).repair(), (error) => isPawlError(error, "busy") && error.message.includes(worker.id));
-    worker.leave();
+    worker.leave(true);
   }
   const path = await sick(t, "state.json");
   flip(journal(path), 20);

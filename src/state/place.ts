@@ -35,7 +35,7 @@ export function placeOf(url: string, options: StateOptions, openHere: () => Prom
   const looking = (...more: string[]) => ({ isGone: isGone(open.clock), sealAt: sealAt(open, [url, ...more]) });
   const asCopier = async <T>(work: (me: Json) => Promise<T>): Promise<T> => {
     const me = appear(site.lockFolder, "copy", open.clock, open.random);
-    return work(me.registered as Json).finally(() => me.leave());
+    return work(me.registered as Json).finally(() => me.leave(true));
   };
   const doctor = ({ deep = false } = {}) => healthOf(site, { deep, ...looking() });
   return {

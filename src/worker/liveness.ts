@@ -5,11 +5,13 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { iso } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import { makeFolders } from "../base/fs.ts";
 import { bootId, endGroup, hostName, processStart } from "../base/host.ts";
 import type { Random } from "../base/id.ts";
 import { openLock, probeLock, type Lock } from "../base/lock.ts";
 import type { Fields, Put } from "../store/store.ts";
+import type { Committer } from "../core/committer.ts";
 import type { ProcessRecord, WorkerRecord } from "../core/records.ts";
 import type { Evidence } from "../core/sweep.ts";
 
@@ -23,8 +25,8 @@ export type Presence = {
   readonly registered: WorkerRecord;
   /** Registers the worker; part of its first commit. */
   readonly put: Put;
-  /** Leaves: after its tasks are given back and its record is deleted. */
-  leave(): void;
+  /** Leaves. Where its record could not be deleted its lock stays: it is free, which says that the worker is gone. */
+  leave(signedOff: boolean): void;
 };
 
 /** Takes the lock that says this worker lives. `folder` is null for stores no other process can see. */
@@ -48,12 +50,22 @@ export function appear(folder: string | null, label: string | undefined, clock: 
     label: record["label"] as string,
     registered: record as unknown as WorkerRecord,
     put: { kind: "worker", record },
-    leave() {
+    leave(signedOff) {
       if (!OURS.delete(id)) return;
       lock?.close();
-      if (path !== null) rmSync(path, { force: true });
+      if (path !== null && signedOff) rmSync(path, { force: true });
     },
   };
+}
+
+/** Deletes a worker's record, which says that it owns nothing any more. */
+export async function signOff(committer: Committer, id: string, notice: (line: string) => void): Promise<boolean> {
+  try {
+    return (await committer.commit({ puts: [{ kind: "worker", key: id, delete: true }] })).ok;
+  } catch (error) {
+    notice(`The worker could not sign off: ${messageOf(error)}`);
+    return false;
+  }
 }
 
 /** What this host can tell of workers. `trustLocks: false` leaves only the lease (for tests of it). */

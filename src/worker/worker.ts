@@ -2,7 +2,7 @@
 // claiming; it is woken by a freed slot, a change of the state and a timer to the next instant something falls due, and
 // never polls faster than it must. Invariant: a task runs here only while its lease is confirmed.
 import type { Clock } from "../base/clock.ts";
-import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
+import { isPawlError, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { BreakerLimits } from "../core/breaker.ts";
@@ -20,7 +20,7 @@ import { Stopped, Work, type Hooks, type Owner, type Shop } from "./attempt.ts";
 import type { Executor, Verifier } from "./executor.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Lease } from "./lease.ts";
-import { appear, hostEvidence, type Presence } from "./liveness.ts";
+import { appear, hostEvidence, signOff, type Presence } from "./liveness.ts";
 
 export type WorkerOptions = Hooks & {
   readonly executor: Executor | null;
@@ -365,7 +365,7 @@ export class Worker {
     return new Promise((resolve, reject) => (this.#failure === null ? this.#settleWaiters.push({ resolve, reject }) : reject(this.#failure)));
   }
 
-  /** Wakes the pump when something next falls due (if there is room for it), and to look for dead neighbours. */
+  /** Wakes the pump when something next falls due, if there is room for it, and to look for dead neighbours. */
   async #setTimer(room: boolean, started: boolean): Promise<void> {
     const { clock, committer } = this.#home;
     const look = ++this.#looks;
@@ -390,11 +390,7 @@ export class Worker {
     this.#heartbeat.stop();
     this.#unwatch?.();
     this.#tellIdle();
-    try {
-      await this.#home.committer.commit({ puts: [{ kind: "worker", key: this.id, delete: true }] });
-    } catch (error) {
-      this.#shop.notice(`The worker could not sign off: ${messageOf(error)}`);
-    }
-    this.#presence.leave();
+    // One that failed may own tasks that it could not give back: its record stays, by which others see that it is gone.
+    this.#presence.leave(this.#failure === null && (await signOff(this.#home.committer, this.id, this.#shop.notice)));
   }
 }

@@ -52,6 +52,8 @@ async function run({ file }: FullOptions): Promise<FullReport> {
     const full = pawl("run", list, "--exec", command);
     const acknowledged = [...full.stdout.matchAll(/\[Task (\d+)\][^[]*✓ Completed/g)].map((match) => Number(match[1]));
     const violations = (await lost(state, acknowledged)).map((what) => `while the disk is full: ${what}`);
+    const { tasks, workers } = (JSON.parse(pawl("status", "--json").stdout) as { data: { tasks: { in_progress: number }; workers: unknown[] } }).data;
+    if (tasks.in_progress > 0 && workers.length === 0) violations.push("nobody can see that the worker is gone: its task waits for its lease");
     rmSync(ballast);
     sh("mount", "-o", "remount,size=16m", small);
     const ran = readFileSync(effects, "utf8").split("\n").map(Number);

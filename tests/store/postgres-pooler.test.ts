@@ -36,7 +36,7 @@ test("two handles with fewer connections than they want: every change is applied
     const results = await Promise.all([a, b].map((store) => commit(store, { guards: [is("item", 1, { revision })], puts: [set("item", 1, { revision: revision + 1 })] })));
     assert.equal(results.filter(({ ok }) => ok).length, 1);
   }
-  assert.ok(pooler.moves > 10, `${pooler.moves} of ${pooler.transactions} transactions were on another connection than the last`);
+  assert.ok(pooler.moves > pooler.transactions / 2, `${pooler.moves} of ${pooler.transactions} transactions were on another connection than the last`);
 });
 
 test("workers behind it complete every task once, with users' own SQL in some of their steps", { timeout: 120_000 }, async (t) => {
@@ -65,5 +65,5 @@ test("workers behind it complete every task once, with users' own SQL in some of
   assert.deepEqual(runs.sort((a, b) => a - b), tasks.map(({ id }) => id));
   await Promise.all(states.map((state) => state.close()));
   assert.deepEqual((await placeAt(url.href).doctor({ deep: true })).findings.map(({ code }) => code), []);
-  assert.ok(pooler.moves > 10, `${pooler.moves} of ${pooler.transactions} transactions were on another connection than the last`);
+  assert.ok(pooler.moves > pooler.transactions / 2, `${pooler.moves} of ${pooler.transactions} transactions were on another connection than the last`);
 });

@@ -96,7 +96,7 @@ export class Pooler {
     let unanswered = 0;
     client.on("close", () => void backend?.then(({ socket }) => this.#replace(socket)));
     const begin = async (): Promise<Backend> => {
-      const taken = await this.#acquire(startup);
+      const taken = await this.#acquire(startup, last);
       this.transactions++;
       if (last !== null && last !== taken) this.moves++;
       last = taken;
@@ -120,9 +120,12 @@ export class Pooler {
     };
   }
 
-  async #acquire(startup: Buffer): Promise<Backend> {
-    const free = this.#free.shift();
-    if (free) return free;
+  /** Another than the client's last, as long as another is free. */
+  async #acquire(startup: Buffer, last: Backend | null = null): Promise<Backend> {
+    const at = this.#free.findIndex((backend) => backend !== last);
+    const [free] = this.#free.splice(Math.max(at, 0), 1);
+    if (free && (at >= 0 || this.#room === 0)) return free;
+    if (free) this.#free.unshift(free);
     if (this.#room === 0) return new Promise((resolve) => this.#waiting.push(resolve));
     this.#room--;
     return this.#connect(startup);

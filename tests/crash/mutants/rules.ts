@@ -26,5 +26,5 @@ export const RULE_MUTANTS: readonly Mutant[] = [
   { name: "readiness is counted, not derived", file: "src/core/dependency.ts", find: "const ready = task.run_at === null && dependencies.length === task.depends_on.length && allCompleted(dependencies);", replace: "const ready = task.run_at === null && dependencies.some(({ status }) => status === \"completed\");", test: core("dependency", "memory: a task behind fifty|hazard 9: one dependency") },
   { name: "readiness is not guarded by what it was derived from", file: "src/core/dependency.ts", find: "} }, ...guards], puts:", replace: "} }], puts:", test: core("dependency", "hazard 9: one dependency") },
   { name: "what a dead worker left running is not ended", file: "src/core/sweep.ts", find: "if (!(await evidence.endProcesses(processes))) return null;", replace: "", test: core("sweep", "hazard 12: while what a dead owner") },
-  { name: "an owner that lives loses its silent task", file: "src/core/sweep.ts", find: `=== "alive" && !overdue(`, replace: `=== "nobody" && !overdue(`, test: core("sweep", "hazard 14: an owner that lives") },
+  { name: "an owner that lives loses its silent task", file: "src/core/sweep.ts", find: `!== "alive" || overdue(`, replace: `!== "nobody" || overdue(`, test: core("sweep", "hazard 14: an owner that lives") },
 ];
