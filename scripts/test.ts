@@ -1,6 +1,7 @@
 // `npm test [-- FILTER...]`: the type check, then every tests/**/*.test.ts whose path contains a filter (all, without one).
 // Invariant: exit code 0 only if the types check, at least one test file ran and none failed; what was skipped is named, with its reason.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from 'node:test';
@@ -23,11 +24,11 @@ if (files.length === 0) {
 }
 
 // The dashboard has a project of its own: other globals, and JSX.
-for (const project of ['.', 'web']) {
-  const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', project], { stdio: 'inherit' });
-  if (tsc.status === 0) continue;
+const checks = ['.', 'web'].map((project) => once(spawn(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', project], { stdio: 'inherit' }), 'exit'));
+const wrong = (await Promise.all(checks)).find(([code]) => code !== 0);
+if (wrong) {
   console.error(`test: the type check failed, so no test was run (${seconds()})`);
-  process.exit(tsc.status ?? 1);
+  process.exit((wrong[0] as number | null) ?? 1);
 }
 console.log(`types checked (${seconds()}), running ${files.length} test files`);
 

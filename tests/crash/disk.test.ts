@@ -29,7 +29,7 @@ test("a power cut at any moment, over segments and checkpoints", async (t) => {
 });
 
 test("a power cut at any moment, with views, a hand edit and reopening, and again inside the recovery", { timeout: 300_000 }, async (t) => {
-  clean(await swept("JOURNEY", { checkpointBytes: CHECKPOINT_BYTES, names: 8, second: 100_000 }), 120_000, (line) => t.diagnostic(line));
+  clean(await swept("JOURNEY", { checkpointBytes: CHECKPOINT_BYTES, names: 8, second: 30_000 }), 50_000, (line) => t.diagnostic(line));
 });
 
 test("a power cut at any moment, with fields in files of their own: what a record needs is there", async (t) => {
@@ -43,8 +43,8 @@ test("killed at any moment, with fields in files of their own, then the power go
 });
 
 test("killed at any moment, another goes on with what was not durable, then the power goes", async (t) => {
-  const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 1, most: 12 };
-  clean(await killed("ROTATIONS", options), 40_000, (line) => t.diagnostic(line));
+  const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 1, most: 60 };
+  clean(await killed("ROTATIONS", options), 100_000, (line) => t.diagnostic(line));
 });
 
 test("killed at any moment of a life with views and an edit, then the power goes", { timeout: 300_000 }, async (t) => {

@@ -183,7 +183,7 @@ export async function crashImages({ file, wanted, seed }: ImageOptions): Promise
   }
 }
 
-export async function exploreRecorded(base: string, recorded: Recorded, wanted: number, seed: number): Promise<Found> {
+export async function exploreRecorded(base: string, recorded: Recorded, wanted: number, seed: number, enough?: number): Promise<Found> {
   const folder = join(base, "image");
   // Of every image only these facts matter, and tens of thousands of images are remembered: one string for all of them.
   const known = new Map(factsOf(recorded.events).map((fact) => [fact, fact]));
@@ -195,5 +195,5 @@ export async function exploreRecorded(base: string, recorded: Recorded, wanted: 
   return explore(recorded.events, wanted, seededRandom(seed), open, ({ wrong, facts }, acknowledged) => {
     const missing = (promised[acknowledged.length] ??= factsOf(acknowledged)).filter((fact) => !facts.has(fact));
     return [...wrong, ...missing.map((fact) => `acknowledged and gone: ${fact}`)];
-  });
+  }, enough);
 }

@@ -36,7 +36,7 @@ for (const { file, flushes } of STORES) {
 
     // The same search finds what a missing flush would do.
     for (const which of flushes) {
-      const broken = await exploreRecorded(base, withoutFlushes(recorded, which), 500, 1);
+      const broken = await exploreRecorded(base, withoutFlushes(recorded, which), 500, 1, 1);
       assert.ok(broken.violations.length > 0, `without the flush of ${which} nothing was lost`);
     }
   });

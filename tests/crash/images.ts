@@ -207,10 +207,11 @@ const BARREN = 50;
 const ENOUGH = 20;
 
 /**
- * Looks at crash states of a recording until `wanted` distinct ones were seen (or no new ones come). `open` reopens an image,
- * once for each distinct one; `judge` says what is wrong with what it gave, given everything acknowledged before the cut.
+ * Looks at crash states of a recording until `wanted` distinct ones were seen (or no new ones come), or `enough` violations.
+ * `open` reopens an image, once for each distinct one; `judge` says what is wrong with what it gave, given everything
+ * acknowledged before the cut.
  */
-export async function explore<Opened>(events: readonly Event[], wanted: number, random: Random, open: (image: Image) => Promise<Opened>, judge: (opened: Opened, acknowledged: readonly Event[], image: Image) => readonly string[]): Promise<Found> {
+export async function explore<Opened>(events: readonly Event[], wanted: number, random: Random, open: (image: Image) => Promise<Opened>, judge: (opened: Opened, acknowledged: readonly Event[], image: Image) => readonly string[], enough = ENOUGH): Promise<Found> {
   const opened = new Map<string, Opened>();
   const violations: string[] = [];
   let images = 0;
@@ -227,7 +228,7 @@ export async function explore<Opened>(events: readonly Event[], wanted: number, 
   };
   // The first sweep takes the two plainest images of a moment, the following ones mixtures.
   const moments = events.length;
-  for (let sweep = 0; opened.size < wanted && barren++ < BARREN && violations.length < ENOUGH; sweep++) {
+  for (let sweep = 0; opened.size < wanted && barren++ < BARREN && violations.length < enough; sweep++) {
     const disk = new Disk();
     const acknowledged: Event[] = [];
     // The plain ones may take half of the images wanted.
@@ -235,6 +236,7 @@ export async function explore<Opened>(events: readonly Event[], wanted: number, 
     for (const [i, event] of events.entries()) {
       disk.apply(event);
       if (event.op === "acknowledge") acknowledged.push(event);
+      if (violations.length >= enough) break;
       if (random.number() >= odds) continue;
       if (sweep === 0) {
         await look(disk.image(() => "all"), i + 1, acknowledged);
