@@ -24,8 +24,8 @@ export type Host = WatchHost & {
 
 /** How far a small view may be behind. */
 const BEHIND_MS = 100;
-/** Of the time between two views a fortieth goes into writing one: with what it costs besides, no more than a twentieth is lost to it. */
-const SHARE = 59;
+/** The time between two views is so many times that of writing one: with what it costs besides, a twentieth is lost to it. */
+const SHARE = 69;
 /** What a view takes, in ms a byte, before one was written and measured. */
 const COST = 15e-6;
 /** After a failure (a full disk, say) the next try is not at once. */
