@@ -30,3 +30,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...memoryOperations,
   ...placeOperations,
 ];
+
+/** The operation of that name, as doors call it. */
+export const operationOfName = (name: string | undefined): Operation | undefined => OPERATIONS.find((operation) => operation.name === name);

@@ -11,7 +11,7 @@ import type { Failure } from "../core/records.ts";
 import { backoffMs, failureOf } from "../core/retry.ts";
 import type { Extra } from "../core/step.ts";
 import type { StepScope } from "../worker/context.ts";
-import { UsageLimitError } from "../worker/executor.ts";
+import { UsageLimitError, type Attempt } from "../worker/executor.ts";
 import { callModel, type ModelAnswer, type ModelCall, type PromptMessage } from "./model.ts";
 import { tokensOf } from "./render.ts";
 import type { Session } from "./session.ts";
@@ -87,13 +87,15 @@ async function askOnce(session: Session, scope: StepScope, question: Question, r
 
 /** Gives back what was reserved for a call that was not made. */
 export async function release(session: Session, reservation: Reservation): Promise<void> {
-  const { puts = [], ...extra } = settleExtra(reservation, {});
-  await session.commit(puts, extra);
+  await settle(session, settleExtra(reservation, {}));
 }
 
 /** Counts a call that its time limit cut off as spent in doubt, for its answer may have been billed; one that was never begun is given back. */
 export async function lose(session: Session, reservation: Reservation, { begun }: TimeLimit): Promise<void> {
-  const { puts = [], ...extra } = begun ? lostExtra(reservation) : settleExtra(reservation, {});
+  await (begun ? settle(session, lostExtra(reservation)) : release(session, reservation));
+}
+
+async function settle(session: Session, { puts = [], ...extra }: Extra): Promise<void> {
   await session.commit(puts, extra);
 }
 
@@ -114,14 +116,19 @@ const LEAST_ANSWER = 256;
 
 /** What the call used: as the provider counted; estimated only where it did not. */
 function usageOf(session: Session, answer: ModelAnswer, question: Question) {
-  const input_tokens = answer.usage.input_tokens ?? tokensOf(question.prompt) + tokensOf(question.tools ?? "");
-  const output_tokens = answer.usage.output_tokens ?? tokensOf(answer.content);
-  const cost = costOf(session.setup.prices, session.setup.modelName, { input_tokens, output_tokens });
-  session.attempt.spend({ tokens: input_tokens + output_tokens, ...(cost === null ? {} : { cost: cost / 1_000_000 }) });
-  return {
-    steps: 1, llm_tokens: input_tokens + output_tokens, input_tokens, output_tokens, wall_time_ms: session.takeTime(),
-    ...(cost === null ? { unpriced: true } : { cost_micros: cost }),
-  };
+  const { prices, modelName } = session.setup;
+  const used = spendFor(session.attempt, answer, () => tokensOf(question.prompt) + tokensOf(question.tools ?? ""), (tokens) => costOf(prices, modelName, tokens));
+  return { ...used, steps: 1, wall_time_ms: session.takeTime() };
+}
+
+export type Tokens = { readonly input_tokens: number; readonly output_tokens: number };
+
+/** Tells the attempt what an answer used, and gives it as a budget counts it. `asked` estimates the input. */
+export function spendFor(attempt: Pick<Attempt, "spend">, { usage, content }: ModelAnswer, asked: () => number, costs: (tokens: Tokens) => number | null) {
+  const [input_tokens, output_tokens] = [usage.input_tokens ?? asked(), usage.output_tokens ?? tokensOf(content)];
+  const [tokens, cost] = [input_tokens + output_tokens, costs({ input_tokens, output_tokens })];
+  attempt.spend({ tokens, ...(cost === null ? {} : { cost: cost / 1_000_000 }) });
+  return { llm_tokens: tokens, input_tokens, output_tokens, ...(cost === null ? { unpriced: true } : { cost_micros: cost }) };
 }
 
 /** Tokens of the conversation with this answer in it. */

@@ -9,7 +9,7 @@ import type { Task } from "../core/records.ts";
 import type { Extra } from "../core/step.ts";
 import { checkShape, objectShape } from "../core/shape.ts";
 import type { Attempt, Verdict, Verifier } from "../worker/executor.ts";
-import { wasBilled } from "./answer.ts";
+import { spendFor, wasBilled, type Tokens } from "./answer.ts";
 import { callModel, jsonIn, modelOf, textIn, type LanguageModel, type ModelAnswer, type PromptMessage } from "./model.ts";
 import { tokensOf } from "./render.ts";
 import { nameOf } from "./setup.ts";
@@ -78,10 +78,9 @@ async function said(options: JudgeOptions, task: Task, result: Json, attempt: At
   })) as Said;
 }
 
-type Tokens = { readonly input_tokens: number; readonly output_tokens: number };
-
 /** Makes the call and counts it, in the budget of the task's agent too when there is one. */
-async function paid({ model, prices }: JudgeOptions, task: Task, { committer, spend }: Attempt, prompt: readonly PromptMessage[], key: string, call: () => Promise<ModelAnswer>): Promise<ModelAnswer> {
+async function paid({ model, prices }: JudgeOptions, task: Task, attempt: Attempt, prompt: readonly PromptMessage[], key: string, call: () => Promise<ModelAnswer>): Promise<ModelAnswer> {
+  const { committer } = attempt;
   const costs = (tokens: Tokens) => costOf(prices, nameOf(model), tokens);
   const most: Tokens = { input_tokens: tokensOf(prompt), output_tokens: LIMITS.answerTokens };
   const reservation = await reserveBeyond(committer, task, key, { llm_tokens: most.input_tokens + most.output_tokens, cost_micros: costs(most) ?? 0 });
@@ -93,10 +92,8 @@ async function paid({ model, prices }: JudgeOptions, task: Task, { committer, sp
     await settle((made) => (wasBilled(error) ? lostExtra(made) : settleExtra(made, {})));
     throw error;
   }
-  const used: Tokens = { input_tokens: answer.usage.input_tokens ?? most.input_tokens, output_tokens: answer.usage.output_tokens ?? tokensOf(answer.content) };
-  const [tokens, cost] = [used.input_tokens + used.output_tokens, costs(used)];
-  spend({ tokens, ...(cost === null ? {} : { cost: cost / 1_000_000 }) });
-  await settle((made) => settleExtra(made, { llm_tokens: tokens, ...used, ...(cost === null ? { unpriced: true } : { cost_micros: cost }) }));
+  const used = spendFor(attempt, answer, () => most.input_tokens, costs);
+  await settle((made) => settleExtra(made, used));
   return answer;
 }
 

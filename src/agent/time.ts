@@ -1,5 +1,6 @@
 // The limit on an agent's working time while a call runs: when it is used up, the call is cut off at that moment. Invariants: a
 // limit that was raised meanwhile lets the call go on; what a cut call took is counted before anybody is asked for more.
+import { rejectOn } from "../base/abort.ts";
 import type { Reservation } from "../core/budget.ts";
 import { NotDone } from "../core/step.ts";
 import { UsageLimitError } from "../worker/executor.ts";
@@ -81,12 +82,4 @@ export class TimeLimit {
       cancel();
     };
   }
-}
-
-function rejectOn(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const end = () => reject(signal.reason as Error);
-    if (signal.aborted) end();
-    else signal.addEventListener("abort", end, { once: true });
-  });
 }

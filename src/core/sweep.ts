@@ -5,7 +5,7 @@
 import { iso, parseIso } from "../base/clock.ts";
 import { isPawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
-import type { Query, Rec } from "../store/store.ts";
+import type { Put, Query, Rec } from "../store/store.ts";
 import { Committer, listAll } from "./committer.ts";
 import { settleDue } from "./decision.ts";
 import { repairChildren, repairChildWaits } from "./children.ts";
@@ -116,12 +116,8 @@ async function forgetUnseen(committer: Committer, evidence: Evidence, now: numbe
   const owners = new Set((await listAll(committer, "task", { index: "lease" })).map((task) => asTask(task).worker));
   for (const { id, seen_at } of unseen) {
     if (owners.has(id)) continue;
-    const processes = (await listAll(committer, "process", { equals: { worker: id } })) as unknown as ProcessRecord[];
     // One that has slept so long may say at this moment that it is there.
-    await committer.commit({
-      guards: [{ kind: "worker", key: id, is: { seen_at } }],
-      puts: [{ kind: "worker", key: id, delete: true }, ...processes.map(({ pid }) => ({ kind: "process", key: [id, pid], delete: true }) as const)],
-    });
+    await committer.commit({ guards: [{ kind: "worker", key: id, is: { seen_at } }], puts: removal(id, await processesOf(committer, id)) });
   }
 }
 
@@ -130,15 +126,18 @@ function overdue(task: Task, now: number): boolean {
   return task.timeout_ms !== null && task.lease_expires_at !== null && parseIso(task.lease_expires_at) + task.timeout_ms <= now;
 }
 
+const processesOf = async (committer: Committer, id: string): Promise<ProcessRecord[]> => (await listAll(committer, "process", { equals: { worker: id } })) as unknown as ProcessRecord[];
+
+/** A worker's record and those of the processes it started, taken away. */
+const removal = (id: string, processes: readonly ProcessRecord[]): Put[] => [{ kind: "worker", key: id, delete: true }, ...processes.map(({ pid }): Put => ({ kind: "process", key: [id, pid], delete: true }))];
+
 /** Frees the tasks of a dead worker; null when what it left running could not be ended yet. */
 async function buryWorker(committer: Committer, evidence: Evidence, worker: WorkerRecord, actor: string): Promise<number | null> {
-  const processes = (await committer.store.list("process", { equals: { worker: worker.id } })) as unknown as ProcessRecord[];
+  const processes = await processesOf(committer, worker.id);
   if (!(await evidence.endProcesses(processes))) return null;
   const owned = (await listAll(committer, "task", { index: "lease" })).map(asTask).filter((task) => task.worker === worker.id);
   const moved = await Promise.all(owned.map((task) => takeOne(committer, task, actor, `worker ${worker.label} (pid ${worker.pid}) died`)));
-  await committer.commit({
-    puts: [{ kind: "worker", key: worker.id, delete: true }, ...processes.map((p) => ({ kind: "process", key: [p.worker, p.pid], delete: true }) as const)],
-  });
+  await committer.commit({ puts: removal(worker.id, processes) });
   evidence.forget(worker);
   return sum(moved);
 }

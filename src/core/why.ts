@@ -56,7 +56,7 @@ const ENDS = new Set(["attempt_failed", "failed", "rejected", "owner_lost", "rel
 /** `ownerState` says what is known of its worker's process; without it only the lease counts. */
 export async function explain(committer: Committer, task: Task, ownerState: Evidence["ownerState"] = () => "unknown"): Promise<Why> {
   const { store } = committer;
-  const [history, steps, decisions, blockers, owner, output, breakers, slots, children] = await Promise.all([
+  const [history, steps, decisions, blockers, owner, output, breakers, slots, children, queue] = await Promise.all([
     store.list("transition", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Transition[]>,
     store.list("step", { equals: { task_id: task.id } }) as Promise<unknown> as Promise<Step[]>,
     store.list("decision", { index: "task", equals: { task_id: task.id } }) as Promise<unknown> as Promise<Decision[]>,
@@ -66,9 +66,8 @@ export async function explain(committer: Committer, task: Task, ownerState: Evid
     task.ready ? getBreakers(committer, breakerIds(task)) : Promise.resolve([]),
     task.line ? slotsOf(committer, task.line) : Promise.resolve([]),
     parkedOn(task).some(({ kind }) => kind === "child" || kind === "children") ? shownChildren(committer, task.id, OPEN).then(({ first }) => first) : Promise.resolve([]),
+    task.status === "pending" && task.ready ? queueBefore(committer, task) : null,
   ]);
-  const due = task.status === "pending" && task.ready;
-  const queue = due ? await queueBefore(committer, task) : null;
   const held = breakers.filter((breaker) => breaker !== null && standsLine(breaker, store.clock.now()) !== null) as Breaker[];
   const open = decisions.filter((decision) => decision.status === "open");
   const dead = task.worker !== null && ownerState(owner, task.worker) === "dead";

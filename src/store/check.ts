@@ -17,14 +17,18 @@ export function kindOf(kinds: Kinds, name: string): Kind {
   return kind;
 }
 
-const typesOf = new WeakMap<Kind, ReadonlyMap<string, FieldType>>();
+/** What follows from a kind's declaration, worked out once: it is asked for with each record. */
+export function perKind<T>(make: (kind: Kind) => T): (kind: Kind) => T {
+  const made = new WeakMap<Kind, { readonly value: T }>();
+  return (kind) => {
+    let found = made.get(kind);
+    if (!found) made.set(kind, (found = { value: make(kind) }));
+    return found.value;
+  };
+}
 
 /** The declared types of a kind's fields. A map, so that an unknown field named "constructor" is unknown. */
-function fieldTypes(kind: Kind): ReadonlyMap<string, FieldType> {
-  let types = typesOf.get(kind);
-  if (!types) typesOf.set(kind, (types = new Map(Object.entries(kind.fields))));
-  return types;
-}
+const fieldTypes = perKind((kind): ReadonlyMap<string, FieldType> => new Map(Object.entries(kind.fields)));
 
 /** Throws `value_refused` when a value does not fit the type of its field ("json" for one that is not declared) or no store could hold it. */
 export function checkTyped(kind: Kind, field: string, type: FieldType, value: Json): void {
@@ -76,19 +80,12 @@ export function checkFields(kind: Kind, fields: { readonly [field: string]: unkn
   }
 }
 
-const empties = new WeakMap<Kind, Rec>();
-
-/** A record of the kind with every declared field null: what a put leaves out. */
-export function emptyOf(kind: Kind): Rec {
-  let empty = empties.get(kind);
-  if (!empty) {
-    // Parsed, not built field by field: V8 keeps an object that grew by more than a dozen computed names as a hash table,
-    // and every copy of it too, which made each write of a task three times as slow.
-    empty = JSON.parse(JSON.stringify(Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null])))) as Rec;
-    empties.set(kind, empty);
-  }
-  return empty;
-}
+/**
+ * A record of the kind with every declared field null: what a put leaves out. Parsed, not built field by field: V8 keeps an
+ * object that grew by more than a dozen computed names as a hash table, and every copy of it too, which made each write of a
+ * task three times as slow.
+ */
+export const emptyOf = perKind((kind) => JSON.parse(JSON.stringify(Object.fromEntries(Object.keys(kind.fields).map((field) => [field, null])))) as Rec);
 
 /** The key of a record as one string that is equal exactly for equal keys: numbers end in a comma, text begins with its length. */
 export function keyText(key: Key): string {

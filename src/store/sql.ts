@@ -2,6 +2,7 @@
 // text can be cached by its shape. Invariant: a read along an index names that index and asks for its order, so that
 // the planner has nothing to choose and nothing to sort.
 import { PawlError } from "../base/errors.ts";
+import { perKind } from "./check.ts";
 import { compareScalars } from "./compare.ts";
 import type { FieldType, Index, Kind, Query, Scalar } from "./store.ts";
 
@@ -26,14 +27,7 @@ const list = (names: readonly string[]): string => names.map(quote).join(", ");
 export const columnType = (type: FieldType): string => COLUMN_TYPES[type];
 
 /** All columns of a kind in the order of its declaration, `extra` last. */
-export function columnsOf(kind: Kind): readonly string[] {
-  let found = declared.get(kind);
-  if (!found) declared.set(kind, (found = [...Object.keys(kind.fields), EXTRA]));
-  return found;
-}
-
-/** Asked for with each row that is read. */
-const declared = new WeakMap<Kind, readonly string[]>();
+export const columnsOf = perKind((kind): readonly string[] => [...Object.keys(kind.fields), EXTRA]);
 
 /** The key is the table's integer rowid: the cheapest there is. */
 export const isRowid = (kind: Kind): boolean => kind.key.length === 1 && kind.fields[kind.key[0]!] === "integer";

@@ -4,7 +4,7 @@
 // an operation's input are touched, up to what they quote.
 import { NEXT, PawlError } from "../base/errors.ts";
 import { wireName, type Param, type Params } from "../base/params.ts";
-import { OPERATIONS, type Operation } from "../operations.ts";
+import { operationOfName, OPERATIONS, type Operation } from "../operations.ts";
 
 type Input = { readonly [name: string]: unknown };
 
@@ -73,7 +73,7 @@ function workedBy(tokens: readonly Token[], words: DoorWords): string {
   return said === null ? "" : `${said}, or `;
 }
 
-const CLAIM = OPERATIONS.find(({ name }) => name === "task_claim")!;
+const CLAIM = operationOfName("task_claim")!;
 
 type Token = { readonly text: string; readonly quoted: boolean; /** Behind it, in the line. */ readonly end: number };
 

@@ -7,7 +7,7 @@ import { parseStrict, textOf } from "../base/json-text.ts";
 import { LIMITS } from "../base/limits.ts";
 import { inputSchema } from "../base/params-schema.ts";
 import { wireName, type Params } from "../base/params.ts";
-import { OPERATIONS, type Operation } from "../operations.ts";
+import { operationOfName, OPERATIONS, type Operation } from "../operations.ts";
 import { OUTPUTS } from "../operations/outputs.ts";
 import { errorDocument, pawlErrorOf } from "./document.ts";
 import { errorInWords, routeWords } from "./door-words.ts";
@@ -80,7 +80,7 @@ function failure(c: Context, thrown: unknown, { failed }: AppOptions): Response 
   const error = pawlErrorOf(thrown);
   const { http } = ERROR_CODES[error.code];
   if (http >= 500) failed?.(error);
-  return c.json(errorDocument(errorInWords(error, routeWords, OPERATIONS.find(({ name }) => name === c.req.param("name")))), http);
+  return c.json(errorDocument(errorInWords(error, routeWords, operationOfName(c.req.param("name")))), http);
 }
 
 /** What GET /api says of an operation. */
@@ -90,7 +90,7 @@ function described({ name, summary, effect, params, output }: Operation): object
 
 function operationOf(c: Context): Operation {
   const name = c.req.param("name");
-  const operation = OPERATIONS.find((candidate) => candidate.name === name);
+  const operation = operationOfName(name);
   if (!operation) throw new PawlError("not_found", `There is no operation ${JSON.stringify(String(name).slice(0, 80))}.`, { next: "See what there is: GET /api." });
   return operation;
 }

@@ -5,7 +5,7 @@ import type { Json } from "../base/json.ts";
 import { LIMITS } from "../base/limits.ts";
 import { redact, redactText } from "../base/redact.ts";
 import { STATUSES, TERMINAL, type Status, type Task } from "../core/records.ts";
-import { OPERATIONS } from "../operations.ts";
+import { operationOfName } from "../operations.ts";
 import type { State } from "../state.ts";
 
 export type Resource = { readonly uri: string; readonly name: string; readonly description: string; readonly mimeType: string };
@@ -41,7 +41,7 @@ export async function readResource(state: State, uri: string): Promise<Content> 
 async function artifactContent(state: State, uri: string): Promise<Content> {
   const [id, query] = uri.slice("artifact://".length).split("?") as [string, string?];
   const range = Object.fromEntries([...new URLSearchParams(query ?? "")].filter(([name]) => name === "bytes" || name === "lines"));
-  const read = OPERATIONS.find(({ name }) => name === "artifact_get")!;
+  const read = operationOfName("artifact_get")!;
   const { content, encoding, type } = (await read.run(state, { ...range, id, max: LIMITS.modelChars })) as { content: string; encoding: string; type: string };
   const mimeType = /^[\w.+-]+\/[\w.+-]+$/.test(type) ? type : encoding === "utf-8" ? "text/plain" : "application/octet-stream";
   return encoding === "utf-8" ? { uri, mimeType, text: redactText(content) } : { uri, mimeType, blob: content };

@@ -4,7 +4,7 @@
 import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import { redactText } from "../base/redact.ts";
 import { inputSchema, type JsonSchema } from "../base/params-schema.ts";
-import { OPERATIONS, type Operation } from "../operations.ts";
+import { operationOfName, OPERATIONS, type Operation } from "../operations.ts";
 import { errorDocument, pawlErrorOf, type Document } from "./document.ts";
 import { errorInWords, toolWords } from "./door-words.ts";
 
@@ -51,7 +51,7 @@ export function toolOf(operation: Operation): Tool {
 
 /** The operation behind a tool; throws what the caller is told when it is not offered. */
 export function operationOf(name: string, options: ToolOptions): Operation {
-  const operation = OPERATIONS.find((candidate) => candidate.name === name);
+  const operation = operationOfName(name);
   if (!operation) throw new PawlError("not_found", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, { next: "See tools/list." });
   if (mayBeOffered(operation, options) && (options.all || offered(options).includes(operation))) return operation;
   const flag = operation.settles && !options.allowDecisions ? "--allow-decisions" : mayBeOffered(operation, options) ? "--tools all" : "--allow-destructive";
@@ -61,7 +61,7 @@ export function operationOf(name: string, options: ToolOptions): Operation {
 
 /** What went wrong, as a model reads it: what, why and what next, with the tools it has. */
 export function errorText(thrown: unknown, options: ToolOptions, called?: string): string {
-  const operation = OPERATIONS.find(({ name }) => name === called);
+  const operation = operationOfName(called);
   return redactText(JSON.stringify(errorDocument(errorInWords(pawlErrorOf(thrown), toolWords(offered(options)), operation)) satisfies Document));
 }
 

@@ -1,5 +1,6 @@
 // One task from its claim to what becomes of it: run, or judged, with time-outs and the deadline watched, and exactly one
 // outcome written under its fence. Errors of the user's code are outcomes; only broken storage escapes.
+import { rejectOn, whenAborted } from "../base/abort.ts";
 import { iso, parseIso, type Clock } from "../base/clock.ts";
 import { isPawlError, messageOf, PawlError } from "../base/errors.ts";
 import type { Random } from "../base/id.ts";
@@ -302,13 +303,4 @@ export class Work {
       this.#shop.notice(`The hook ${name} failed: ${messageOf(error)}`);
     }
   }
-}
-
-function whenAborted(signal: AbortSignal, then: () => void): void {
-  if (signal.aborted) then();
-  else signal.addEventListener("abort", then, { once: true });
-}
-
-function rejectOn(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => whenAborted(signal, () => reject(signal.reason as Error)));
 }

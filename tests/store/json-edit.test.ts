@@ -175,6 +175,15 @@ test("a file without header that was dealt with is not dealt with again by anoth
   assert.equal((await again.edits.list()).length, 1);
 });
 
+/** Changes task 2 and closes the state, which puts a view in place; no other is written. `arm` is called before that one. */
+async function commitAndClose(file: string, fs: ReturnType<typeof watchedFs>, arm: () => void): Promise<void> {
+  const store = await openJson(file, MODEL, { clock: { ...systemClock, timer: () => () => {} }, random: systemRandom, fs });
+  const put: Put = { kind: "task", key: 2, set: { priority: 1 } };
+  await store.commit([{ puts: [put] }]);
+  arm();
+  await store.close();
+}
+
 test("what was moved aside half saved and put back has no second name", async (t) => {
   const here = await place(t);
   let armed = false;
@@ -183,11 +192,7 @@ test("what was moved aside half saved and put back has no second name", async (t
     armed = false;
     here.write(here.text().slice(0, 100));
   });
-  const store = await openJson(here.file, MODEL, { clock: { ...systemClock, timer: () => () => {} }, random: systemRandom, fs });
-  const put: Put = { kind: "task", key: 2, set: { priority: 1 } };
-  await store.commit([{ puts: [put] }]);
-  armed = true;
-  await store.close();
+  await commitAndClose(here.file, fs, () => (armed = true));
   assert.ok(!armed, "it was saved");
   const { ino } = statSync(here.file);
   assert.deepEqual(readdirSync(`${here.file}.pawl/prev`).filter((name) => statSync(join(`${here.file}.pawl/prev`, name)).ino === ino), []);
@@ -229,11 +234,7 @@ for (const step of STEPS) {
         armed = false;
         SAVES[how]!(here.file, JSON.stringify(document));
       });
-      const store = await openJson(here.file, MODEL, { clock: { ...systemClock, timer: () => () => {} }, random: systemRandom, fs });
-      const put: Put = { kind: "task", key: 2, set: { priority: 1 } };
-      await store.commit([{ puts: [put] }]);
-      armed = true;
-      await store.close();
+      await commitAndClose(here.file, fs, () => (armed = true));
       assert.ok(!armed, "it was saved");
       const state = await here.open();
       assert.equal((await state.tasks.get(1)).description, "in the same instant");

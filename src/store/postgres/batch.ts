@@ -7,7 +7,7 @@ import { keyOf, kindOf, kindsOf, refusedBy, type Kinds } from "../check.ts";
 import { compareBy } from "../compare.ts";
 import { countStatements, tally, type Tally } from "./counts.ts";
 import type { Answer, Row, Statement } from "./driver.ts";
-import { addNeeds, isEmpty, isReplacedUnread, noNeeds, without, type Compared, type Needs } from "./needs.ts";
+import { addNeeds, entry, isEmpty, isReplacedUnread, noNeeds, without, type Compared, type Needs } from "./needs.ts";
 import { decode, extraOf, keyRecord, lists, statements } from "./records.ts";
 import * as sql from "./sql.ts";
 import { reserve, sealIn, type Tx } from "./transaction.ts";
@@ -81,7 +81,7 @@ class Working {
   #noteReplaced(effects: readonly Effect[]): void {
     for (const effect of effects) {
       const kind = kindOf(this.#kinds, effect.kind);
-      if ("record" in effect && isReplacedUnread(kind)) entry(this.#replaced, kind.name).set(idOf(kind, keyOf(kind, effect.record)), effect.record);
+      if ("record" in effect && isReplacedUnread(kind)) byId(this.#replaced, kind.name).set(idOf(kind, keyOf(kind, effect.record)), effect.record);
     }
   }
 
@@ -167,15 +167,15 @@ class Working {
 
   /** Takes in records that are locked; of some only `fields`. Those that are here already may have been changed since. */
   #take(kind: Kind, rows: readonly Row[], parts: { readonly ids: ReadonlySet<string | number>; readonly fields: readonly string[] } = WHOLE): Rec[] {
-    const found = entry(this.#found, kind.name);
-    const whole = entry(this.#met.keys, kind.name);
+    const found = byId(this.#found, kind.name);
+    const whole = byId(this.#met.keys, kind.name);
     return rows.map((row) => {
       const record = decode(kind, row);
       const id = idOf(kind, keyOf(kind, record));
       if (found.has(id)) return record;
       this.#tables.hold(kind.name, record);
       if (parts.ids.has(id)) {
-        entry(this.#met.compared, kind.name).set(id, { key: record, is: Object.fromEntries(parts.fields.map((field) => [field, record[field]!])) });
+        byId(this.#met.compared, kind.name).set(id, { key: record, is: Object.fromEntries(parts.fields.map((field) => [field, record[field]!])) });
         return record;
       }
       found.set(id, record);
@@ -311,11 +311,7 @@ class Working {
 
 const WHOLE = { ids: new Set<string | number>(), fields: [] };
 
-function entry<V>(maps: Map<string, Map<string | number, V>>, name: string): Map<string | number, V> {
-  let map = maps.get(name);
-  if (!map) maps.set(name, (map = new Map()));
-  return map;
-}
+const byId = <V>(maps: Map<string, Map<string | number, V>>, name: string): Map<string | number, V> => entry(maps, name, () => new Map());
 
 /** What was read for a claim; `last`: where a query stopped because it had enough. */
 type Candidates = { readonly limit: number; readonly last: { readonly fields: readonly string[]; readonly reverse: boolean; readonly record: Rec }[] };

@@ -3,6 +3,7 @@
 //
 // A transaction adds to the rows of its handle's slot, and last of all: so writers seldom wait for each other here, and never
 // in a circle.
+import { perKind } from "../check.ts";
 import type { Statement, Row } from "./driver.ts";
 import { itemOf } from "./records.ts";
 import * as sql from "./sql.ts";
@@ -18,19 +19,11 @@ export const countsText = (names: sql.Names): string =>
   `create table if not exists ${countsTable(names)} (kind text collate "C", "index" text collate "C", value text collate "C", slot integer, n bigint not null, primary key (kind, "index", value, slot)) with (fillfactor = 50)`;
 
 /** The counted indexes of a kind, each with the fields that are counted. */
-export function countedOf(kind: Kind): readonly Counted[] {
-  let counted = known.get(kind);
-  if (!counted) known.set(kind, (counted = indexesCounted(kind)));
-  return counted;
-}
+export const countedOf = perKind((kind): readonly Counted[] =>
+  Object.entries(kind.indexes).flatMap(([name, index]) => (index.counted === undefined ? [] : [{ name, index, fields: index.fields.slice(0, index.counted) }])),
+);
 
 type Counted = { readonly name: string; readonly index: Index; readonly fields: readonly string[] };
-/** Asked for each record that is written. */
-const known = new WeakMap<Kind, readonly Counted[]>();
-
-function indexesCounted(kind: Kind): Counted[] {
-  return Object.entries(kind.indexes).flatMap(([name, index]) => (index.counted === undefined ? [] : [{ name, index, fields: index.fields.slice(0, index.counted) }]));
-}
 
 /* ---------- keeping them ---------- */
 

@@ -2,7 +2,7 @@
 // records of the chains it adds to, and ids. Pure. Invariant: nothing that the rules of `Tables` look at for this change is
 // left out; what cannot exist (a key of the wrong type, an unknown kind) is, for looking finds nothing there either.
 import type { Json } from "../../base/json.ts";
-import { keyOf, type Kinds } from "../check.ts";
+import { keyOf, perKind, type Kinds } from "../check.ts";
 import { fits, keyRecord } from "./records.ts";
 import type { Change, Fields, Key, Kind, Put, Rec, Scalar } from "../store.ts";
 import { idOf, valuesText } from "../table.ts";
@@ -71,13 +71,7 @@ function addRecord(needs: Needs, kind: Kind, record: Fields): void {
 }
 
 /** What a whole record takes the place of is nobody's business: no unique value, no count and no chain depends on it. */
-export function isReplacedUnread(kind: Kind): boolean {
-  let is = unread.get(kind);
-  if (is === undefined) unread.set(kind, (is = !kind.chain && kind.assign === undefined && Object.values(kind.indexes).every(({ unique, counted }) => !unique && counted === undefined)));
-  return is;
-}
-
-const unread = new WeakMap<Kind, boolean>();
+export const isReplacedUnread = perKind((kind) => !kind.chain && kind.assign === undefined && Object.values(kind.indexes).every(({ unique, counted }) => !unique && counted === undefined));
 
 /** A chain's last record is kept whole, and fields that are not declared have no column of their own. */
 const isComparable = (kind: Kind, is: Compared["is"]): boolean => !kind.chain && Object.keys(is).every((field) => Object.hasOwn(kind.fields, field));
@@ -95,14 +89,8 @@ function addCompared(needs: Needs, kind: Kind, key: Key, is: Compared["is"]): vo
 
 const keyFields = (kind: Kind, key: Key): Rec | null => ((typeof key === "object" ? key.length : 1) === kind.key.length ? keyRecord(kind, key) : null);
 
-const uniqueNames = new WeakMap<Kind, readonly string[]>();
-
-/** The unique indexes of a kind; asked with each put. */
-function uniquesOf(kind: Kind): readonly string[] {
-  let names = uniqueNames.get(kind);
-  if (!names) uniqueNames.set(kind, (names = Object.keys(kind.indexes).filter((name) => kind.indexes[name]!.unique)));
-  return names;
-}
+/** The unique indexes of a kind. */
+const uniquesOf = perKind((kind): readonly string[] => Object.keys(kind.indexes).filter((name) => kind.indexes[name]!.unique));
 
 function addKey(needs: Needs, kind: Kind | undefined, key: Key): void {
   if (!kind) return;
@@ -131,7 +119,8 @@ function addHead(needs: Needs, kind: Kind, group: unknown): void {
 
 const isScalar = (value: unknown): value is Scalar => value !== undefined && value !== null && typeof value !== "object";
 
-function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+/** What a map has at a key; made when it has nothing there. */
+export function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   let value = map.get(key);
   if (value === undefined) map.set(key, (value = make()));
   return value;
