@@ -10,7 +10,7 @@ import { Committer, listAll } from "./committer.ts";
 import { settleDue } from "./decision.ts";
 import { repairChildren, repairChildWaits } from "./children.ts";
 import { deriveReady, shouldBeReady } from "./dependency.ts";
-import { asTask, type Decision, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
+import { asTask, TERMINAL, type Decision, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
 import { fireDue } from "./schedules.ts";
 import { fillVacancies, repairSlots } from "./slots.ts";
 import { move, takeOver } from "./task.ts";
@@ -150,7 +150,10 @@ async function takeOne(committer: Committer, task: Task, actor: string, why: str
     // Between reading and deciding it may have been taken by another sweep, renewed or ended.
     taken = current.worker !== null && current.worker === task.worker && current.fence === task.fence && current.lease_expires_at === task.lease_expires_at;
     if (!taken) return null;
-    const { task: after, change } = takeOver(current, recorded, { actor, now }, why, await closingOf(committer, current.id));
+    const by = { actor, now };
+    const freed = takeOver(current, recorded, by, why);
+    // Its waits are withdrawn only where it ends with this; a dead worker may have had a thousand tasks that do not.
+    const { task: after, change } = TERMINAL.has(freed.task.status) ? takeOver(current, recorded, by, why, await closingOf(committer, current.id)) : freed;
     // A heartbeat raises no revision: one that comes before this is written leaves the task to its owner.
     const guard = { kind: "task", key: current.id, is: { revision: current.revision, lease_expires_at: current.lease_expires_at } } as const;
     return { task: after, change: { ...change, guards: [guard] } };
