@@ -18,6 +18,9 @@ export type Effect =
 
 type Undo = { readonly table: Table; readonly id: string | number; readonly before: Rec | null; readonly head: Rec | null; readonly group: Json | undefined };
 
+/** How writes that were kept are taken back. */
+export type Kept = readonly object[];
+
 export class Tables {
   readonly #model: Model;
   readonly #kinds: Kinds;
@@ -152,13 +155,16 @@ export class Tables {
     return size;
   }
 
-  /** Makes all writes since the last `keep` final. */
-  keep(): void {
-    this.#undo.length = 0;
+  /** Makes all writes since the last `keep` final. What comes back takes them back after all, before anything else is written. */
+  keep(): Kept {
+    const kept = this.#undo;
+    this.#undo = [];
+    return kept;
   }
 
-  /** Takes back all writes since the last `keep`. Ids they were given stay used. */
-  undo(): void {
+  /** Takes back all writes since the last `keep`, or those that were kept last. Ids they were given stay used. */
+  undo(kept?: Kept): void {
+    if (kept) this.#undo = [...(kept as Undo[])];
     this.#undoTo(0);
   }
 

@@ -1,0 +1,191 @@
+// The tables and the journal behind them: what others appended is taken in, what is applied here is appended. Invariants: nothing
+// is appended behind a line that was not taken in; what could not be written is taken out of the tables again; after damage, or
+// an outcome that nobody knows, nothing is written until the state is opened again.
+import { type Clock, iso } from "../../base/clock.ts";
+import { PawlError } from "../../base/errors.ts";
+import { type FileSystem, fromDisk } from "../../base/fs.ts";
+import { formatOf, olderFormat } from "../migrations.ts";
+import type { Model, OpenOptions } from "../store.ts";
+import type { Effect, Kept, Tables } from "../tables.ts";
+import type { Beside } from "./beside.ts";
+import { rememberHash, type Replica } from "./checkpoint.ts";
+import type { Body, Journal, Line, Unflushed } from "./journal.ts";
+import { hasJournal, type Places, repairTail, shortened, startReading, takeLine } from "./recovery.ts";
+
+type Home = Pick<OpenOptions, "damaged"> & {
+  readonly fs: FileSystem;
+  readonly places: Places;
+  readonly model: Model;
+  readonly clock: Clock;
+  readonly beside: Beside;
+  readonly writable: boolean;
+  readonly notice: (line: string) => void;
+};
+
+/** What was applied to the tables: its answer, and what the journal is to say of it (null: nothing). */
+export type Applied<T> = { readonly result: T; readonly now: number; readonly ops: string | null; readonly edit: string | null };
+/** A line on its way to the disk, and how its writes are taken back. */
+export type Written = { readonly line: Unflushed; readonly kept: Kept };
+
+export class Ledger {
+  readonly #home: Home;
+  readonly #visit = (line: Line, bytes: number) => takeLine(this.#replica, line, bytes);
+  #journal: Journal | null = null;
+  #replica: Replica;
+  #toldDamage = false;
+  #broken: unknown = null;
+
+  constructor(home: Home, replica: Replica) {
+    this.#home = home;
+    this.#replica = replica;
+  }
+
+  get replica(): Replica {
+    return this.#replica;
+  }
+
+  /** Under the lock, when caught up. */
+  get journal(): Journal {
+    return this.#journal!;
+  }
+
+  /** Why nothing may be written any more until the state is opened again; null while it may. */
+  get broken(): unknown {
+    return this.#broken;
+  }
+
+  /** Under the lock. Throws, and goes on throwing, when the journal cannot be trusted. */
+  catchUpWriting(refuse: () => void = () => {}): void {
+    if (this.#broken) throw this.#broken;
+    const { fs, places, clock, notice } = this.#home;
+    try {
+      for (let reloaded = false; ; reloaded = true) {
+        const tail = this.#follow();
+        if (tail.is === "end" || tail.is === "torn") refuse();
+        if (tail.is === "end") return;
+        if (tail.is === "torn") return repairTail(fs, places, this.#journal!, iso(clock.now()).replaceAll(":", ""), notice);
+        if (reloaded) throw tail.is === "damaged" ? tail.error : shortened(this.#journal!.file, "a place before one that was read already");
+        this.drop();
+      }
+    } catch (error) {
+      if (error instanceof PawlError && (error.code === "corrupt" || error.code === "unsupported")) this.#broken = error;
+      throw fromDisk(error, places.file);
+    }
+  }
+
+  /** Without the lock: takes in whole lines and leaves the rest to writers. Damage ends what is shown, and is told once. */
+  catchUpReading(): void {
+    const { fs, places, model, damaged, notice } = this.#home;
+    if (this.#broken || this.#toldDamage || (!this.#journal && !hasJournal(fs, places))) return;
+    const last = this.#follow();
+    if (this.#replica.format < formatOf(model)) throw olderFormat(places.file, this.#replica.format, formatOf(model));
+    if (last.is === "end" || last.is === "torn") return;
+    this.drop();
+    const tail = this.#follow();
+    if (tail.is !== "damaged") return;
+    this.#toldDamage = true;
+    const { message, next, details } = tail.error;
+    const damage = new PawlError("corrupt", `${message} What is before it is shown.`, { ...(next === undefined ? {} : { next }), ...(details === undefined ? {} : { details }), cause: tail.error });
+    if (damaged) damaged(damage);
+    else notice(`${damage.message} ${next ?? ""}`.trimEnd());
+  }
+
+  #follow(): ReturnType<Journal["read"]> {
+    if (!this.#journal) {
+      const { fs, places, model, writable, notice } = this.#home;
+      const { journal, replica } = startReading(fs, places, model, writable, notice);
+      this.#journal = journal;
+      this.#replica = replica;
+    }
+    return this.#journal.read(this.#visit);
+  }
+
+  /** Forgets what was read: what is in the journal now is not what it was. */
+  drop(): void {
+    this.#journal?.close();
+    this.#journal = null;
+  }
+
+  /* ---------- writing: under the lock, caught up ---------- */
+
+  /** Applies; takes all back when that fails. `edit`: what is applied is the hand edit with this hash. */
+  apply<T>(apply: (tables: Tables, now: number, effects: Effect[]) => T, edit: string | null = null): Applied<T> {
+    const { tables } = this.#replica;
+    const now = this.#home.clock.now();
+    const effects: Effect[] = [];
+    try {
+      const result = apply(tables, now, effects);
+      const body: Body = edit === null ? { ops: effects } : { ops: effects, edit };
+      return { result, now, ops: effects.length > 0 || edit !== null ? textOf(body) : null, edit };
+    } catch (error) {
+      tables.undo();
+      throw error;
+    }
+  }
+
+  /** Writes what was applied, flushes and keeps it; takes it back when that fails. False when there was nothing to write. */
+  finish(applied: Applied<unknown>): boolean {
+    return this.#keep(applied, (at, ops) => this.#journal!.append(at, ops)) !== null;
+  }
+
+  /** The same without the flush, before which nothing else may be written. */
+  begin(applied: Applied<unknown>): Written | null {
+    return this.#keep(applied, (at, ops) => this.#journal!.write(at, ops));
+  }
+
+  #keep<L>({ now, ops, edit }: Applied<unknown>, write: (at: string, ops: string) => L): { readonly line: L; readonly kept: Kept } | null {
+    const { beside } = this.#home;
+    const { tables } = this.#replica;
+    try {
+      if (this.#broken) throw this.#broken;
+      const written = ops === null ? null : { line: this.#trusting(() => write(iso(now), ops)) };
+      if (written) this.#count(this.#journal!.position.n);
+      if (edit !== null) rememberHash(this.#replica, edit);
+      const kept = tables.keep();
+      beside.tidy(tables);
+      return written && { ...written, kept };
+    } catch (error) {
+      tables.undo();
+      throw error;
+    }
+  }
+
+  /** Flushes the line that was begun. What is not known to be on the disk is not shown either, nor what was applied upon it. */
+  async flush({ line, kept }: Written): Promise<void> {
+    try {
+      await this.#journal!.flush(line);
+    } catch (error) {
+      this.#broken = error;
+      this.#replica.tables.undo();
+      this.#replica.tables.undo(kept);
+      throw error;
+    }
+  }
+
+  /** Appends what does not come out of the tables, and flushes it. */
+  append(body: Body): void {
+    const journal = this.#journal!;
+    this.#trusting(() => journal.append(iso(this.#home.clock.now()), textOf(body)));
+    const { start, end, n } = journal.position;
+    if ("ops" in body) this.#count(n);
+    else takeLine(this.#replica, { n, prev: "", at: "", ...body } as Line, end - start);
+  }
+
+  #count(revision: number): void {
+    const { start, end } = this.#journal!.position;
+    this.#replica.revision = revision;
+    this.#replica.tailBytes += end - start;
+  }
+
+  /** After an outcome that nobody knows nothing more is written. */
+  #trusting<T>(write: () => T): T {
+    try {
+      return write();
+    } catch (error) {
+      if (error instanceof PawlError && error.code === "commit_unknown") this.#broken = error;
+      throw error;
+    }
+  }
+}
+
+const textOf = (body: Body): string => JSON.stringify(body).slice(1, -1);
