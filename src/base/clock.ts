@@ -88,19 +88,21 @@ export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
   };
 }
 
-/** The texts of the last seconds that were asked for, by their number modulo the length: a flush stamps hundreds of records alike. */
-const seconds: { at: number; text: string }[] = Array.from({ length: 64 }, () => ({ at: NaN, text: "" }));
-const THOUSANDTHS = Array.from({ length: 1000 }, (_, ms) => `${String(ms).padStart(3, "0")}Z`);
+/**
+ * The texts of the last instants that were asked for, by their number modulo the length: a flush stamps hundreds of records
+ * alike, and they share one text.
+ */
+const instants: { at: number; text: string }[] = Array.from({ length: 64 }, () => ({ at: NaN, text: "" }));
 
 /** ISO 8601 UTC with `Z` and milliseconds, the only form of time in records. Throws a RangeError for what is no time. */
 export function iso(ms: number): string {
-  const at = Math.floor(ms / 1000);
-  const second = seconds[at & 63]!;
-  if (second.at !== at) {
-    second.text = new Date(at * 1000).toISOString().slice(0, -4);
-    second.at = at;
+  const at = Math.floor(ms);
+  const instant = instants[at & 63]!;
+  if (instant.at !== at) {
+    instant.text = new Date(at).toISOString();
+    instant.at = at;
   }
-  return second.text + THOUSANDTHS[Math.floor(ms) - at * 1000];
+  return instant.text;
 }
 
 /** Milliseconds of an ISO time; NaN when it is not one. */

@@ -153,16 +153,22 @@ export function largeOutput(output: Json, name: string, by: { readonly actor: st
 }
 
 /** True when the JSON text of a value has more than about so many characters. Looks no further than it must: every step's output passes here. */
-export function isLarger(value: Json, most: number): boolean {
-  let left = most;
-  const look = (item: Json): boolean => {
-    if (typeof item === "string") left -= item.length + 2;
-    else if (item === null || typeof item !== "object") left -= 5;
-    else if (Array.isArray(item)) return (left -= 2) < 0 || item.some((one: Json) => (left -= 1) < 0 || look(one));
-    else for (const key in item as { readonly [key: string]: Json }) if ((left -= key.length + 4) < 0 || look((item as { readonly [key: string]: Json })[key]!)) return true;
-    return left < 0;
-  };
-  return look(value);
+export const isLarger = (value: Json, most: number): boolean => roomBehind(value, most) < 0;
+
+/** What is left of `room` behind the text of a value; negative, however little was looked at, when there is none. */
+function roomBehind(value: Json, room: number): number {
+  if (typeof value === "string") return room - value.length - 2;
+  if (value === null || typeof value !== "object") return room - 5;
+  if (Array.isArray(value)) {
+    room -= 2;
+    for (let i = 0; i < value.length && room >= 0; i++) room = roomBehind(value[i] as Json, room - 1);
+    return room;
+  }
+  for (const key in value) {
+    if (room < 0) break;
+    room = roomBehind((value as { readonly [key: string]: Json })[key]!, room - key.length - 4);
+  }
+  return room;
 }
 
 /* ---------- parts ---------- */

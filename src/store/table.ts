@@ -10,20 +10,36 @@ import type { Index, Key, Kind, Query, Rec, Scalar } from "./store.ts";
 
 /** A place that outlives the versions of a record, so that an index need not move when none of its fields changed. */
 export type Row = KeyParts & { rec: Rec };
-export type IndexState = { readonly name: string; readonly index: Index; readonly order: readonly string[]; readonly rows: Ordered<Row>; readonly unique: Map<string, Row> | null };
-export type Table = { readonly kind: Kind; readonly rows: Map<string | number, Row>; readonly primary: IndexState; readonly indexes: readonly IndexState[]; readonly heads: Map<Json, Rec>; nextId: number };
+/** `looks`: bit i is set when field i of the table's `indexed` decides whether and where a record is in it. */
+export type IndexState = { readonly name: string; readonly index: Index; readonly looks: number; readonly order: readonly string[]; readonly rows: Ordered<Row>; readonly unique: Map<string, Row> | null };
+export type Table = {
+  readonly kind: Kind;
+  readonly rows: Map<string | number, Row>;
+  readonly primary: IndexState;
+  readonly indexes: readonly IndexState[];
+  /** The fields that some index looks at. */
+  readonly indexed: readonly string[];
+  readonly heads: Map<Json, Rec>;
+  nextId: number;
+};
 
 export function newTable(kind: Kind): Table {
+  const indexed = [...new Set(Object.values(kind.indexes).flatMap(looked))];
+  if (indexed.length > 31) throw new PawlError("internal", `The indexes of ${kind.name} look at more fields than a number has bits.`);
   const state = (name: string, index: Index): IndexState => {
     const order = [...index.fields, ...kind.key.filter((field) => !index.fields.includes(field))];
     const unique = index.unique ? new Map<string, Row>() : null;
     const { fields } = index;
     const compare = name === "" ? (a: Row, b: Row) => compareKeys(a, b) : (a: Row, b: Row) => compareBy(fields, a.rec, b.rec) || compareKeys(a, b);
-    return { name, index, order, rows: new Ordered<Row>(compare), unique };
+    // The key of a record never changes.
+    const looks = name === "" ? 0 : looked(index).reduce((bits, field) => bits | (1 << indexed.indexOf(field)), 0);
+    return { name, index, looks, order, rows: new Ordered<Row>(compare), unique };
   };
   const indexes = Object.entries(kind.indexes).map(([name, index]) => state(name, index));
-  return { kind, rows: new Map(), primary: state("", { fields: kind.key }), indexes, heads: new Map(), nextId: 1 };
+  return { kind, rows: new Map(), primary: state("", { fields: kind.key }), indexes, indexed, heads: new Map(), nextId: 1 };
 }
+
+const looked = ({ fields, where = {}, notNull = [] }: Index): string[] => [...fields, ...Object.keys(where), ...notNull];
 
 /** Without its declared null fields, which `emptyOf` brings back: half the bytes of a journal. The record itself when it has none. */
 export function compact(kind: Kind, record: Rec): Rec {
@@ -57,10 +73,10 @@ export function writeRow(table: Table, id: string | number, row: Row | undefined
     table.primary.rows.remove(row);
     table.rows.delete(id);
   } else {
-    const moved = table.indexes.filter((index) => differs(index, row.rec, next));
-    for (const index of moved) if (belongs(index.index, row.rec)) leave(index, row);
+    const changed = changedBits(table, row.rec, next);
+    for (const index of table.indexes) if ((index.looks & changed) !== 0 && belongs(index.index, row.rec)) leave(index, row);
     row.rec = next;
-    for (const index of moved) if (belongs(index.index, next)) enter(index, row);
+    for (const index of table.indexes) if ((index.looks & changed) !== 0 && belongs(index.index, next)) enter(index, row);
   }
 }
 
@@ -84,11 +100,11 @@ function belongs(index: Index, rec: Rec): boolean {
   return !index.notNull?.some((field) => (rec[field] ?? null) === null);
 }
 
-function differs(state: IndexState, a: Rec, b: Rec): boolean {
-  const { fields, where, notNull } = state.index;
-  for (const field of fields) if (a[field] !== b[field]) return true;
-  for (const field in where) if (a[field] !== b[field]) return true;
-  return notNull?.some((field) => a[field] !== b[field]) ?? false;
+/** Which of the indexed fields two versions of a record differ in. */
+function changedBits({ indexed }: Table, a: Rec, b: Rec): number {
+  let bits = 0;
+  for (let i = 0; i < indexed.length; i++) if (a[indexed[i]!] !== b[indexed[i]!]) bits |= 1 << i;
+  return bits;
 }
 
 export const valuesText = (values: readonly Scalar[]) => JSON.stringify(values);
