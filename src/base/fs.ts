@@ -1,10 +1,9 @@
 // The disk, as something passed in: the few synchronous calls a durable store makes, so that a simulated disk can stand
 // behind it. Also the atomic write and the file lock that users get. Invariant: a path shows its old content or the whole
 // new one, whatever happens in between, and success means it is on the disk.
-import { closeSync, constants, existsSync, fchmodSync, fchownSync, fdatasync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, fchmodSync, fchownSync, fdatasyncSync, fstatSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, realpathSync, renameSync, statfsSync, unlinkSync, watch, writeSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { promisify } from "node:util";
 import { type Clock, systemClock } from "./clock.ts";
 import { messageOf, PawlError } from "./errors.ts";
 import { type Random, systemRandom } from "./id.ts";
@@ -23,8 +22,6 @@ export type FileSystem = {
   /** Writes at the end of what was written so far; may write less than asked. */
   write(fd: number, bytes: Uint8Array, offset: number, length: number): number;
   fdatasync(fd: number): void;
-  /** The same beside the event loop. */
-  flush(fd: number): Promise<void>;
   fsync(fd: number): void;
   ftruncate(fd: number, size: number): void;
   fchmod(fd: number, mode: number): void;
@@ -64,7 +61,6 @@ export const nodeFs: FileSystem = {
   read: (fd, into, offset, length, position) => readSync(fd, into, offset, length, position),
   write: (fd, bytes, offset, length) => writeSync(fd, bytes, offset, length),
   fdatasync: fdatasyncSync,
-  flush: promisify(fdatasync),
   fsync: fsyncSync,
   ftruncate: ftruncateSync,
   fchmod: fchmodSync,

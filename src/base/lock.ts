@@ -175,8 +175,6 @@ export class Turn {
   #turns = 0;
   #atGate = false;
   #waiting = false;
-  /** Settles when the section that keeps the lock over turns of the event loop is over; null while none does. */
-  #held: Promise<void> | null = null;
   #closed = false;
 
   constructor(lock: string, gate: string, options: WaitOptions) {
@@ -190,8 +188,8 @@ export class Turn {
     return this.#lock.identity;
   }
 
-  /** Runs a section under the lock: at once when nobody else is in, else when its turn comes. An asynchronous one keeps it until it is over. */
-  run<T>(section: () => T | Promise<T>): Promise<T> {
+  /** Runs a synchronous section under the lock: at once when nobody else is in, else when its turn comes. */
+  run<T>(section: () => T): Promise<T> {
     try {
       if (this.#closed) throw new PawlError("closed", "The state is closed.", { next: "Open it again." });
       if (this.#queue.length === 0 && this.#enter()) return Promise.resolve(this.#inside(section));
@@ -202,18 +200,6 @@ export class Turn {
       this.#queue.push({ section, resolve: resolve as (value: never) => void, reject });
       if (!this.#waiting) void this.#wait();
     });
-  }
-
-  /** Under the lock: whether somebody waits for it, here or in another process. */
-  get wanted(): boolean {
-    if (this.#queue.length > 0 || !this.#gate.tryLock()) return true;
-    this.#gate.unlock();
-    return false;
-  }
-
-  /** A section keeps the lock over turns of the event loop. */
-  get held(): boolean {
-    return this.#held !== null;
   }
 
   /** Lets go of both files. Sections that still wait are refused. */
@@ -231,31 +217,15 @@ export class Turn {
     this.#atGate = false;
   }
 
-  #inside<T>(section: () => T | Promise<T>): T | Promise<T> {
-    let result: T | Promise<T>;
+  #inside<T>(section: () => T): T {
     try {
-      result = section();
-    } catch (error) {
+      return section();
+    } finally {
       this.#lock.unlock();
-      throw error;
     }
-    if (result instanceof Promise) return this.#keep(result);
-    this.#lock.unlock();
-    return result;
-  }
-
-  async #keep<T>(section: Promise<T>): Promise<T> {
-    const over = section.then(() => undefined, () => undefined);
-    this.#held = over;
-    await over;
-    this.#held = null;
-    if (!this.#closed) this.#lock.unlock();
-    if (stopAsked) stopNow();
-    return section;
   }
 
   #enter(): boolean {
-    if (this.#held) return false;
     const now = this.#options.clock.monotonic();
     if (!this.#atGate && (now - this.#passedAt > GATE_EVERY_MS || ++this.#turns > GATE_EVERY_TURNS)) {
       if (!this.#gate.tryLock()) return false;
@@ -276,12 +246,10 @@ export class Turn {
     this.#waiting = true;
     while (this.#queue.length > 0) {
       let failure: unknown;
-      // The lock is this process's own: its end is known to the moment.
-      await this.#held;
       await waitFor(() => {
         if (this.#closed) throw new PawlError("closed", "The state was closed before this change had its turn.", { next: "Open it again." });
         if (!this.#enter()) return false;
-        void this.#inside(() => this.#drain());
+        this.#inside(() => this.#drain());
         return true;
       }, this.#lock, this.#options).catch((error: unknown) => (failure = error));
       if (failure === undefined) continue;
@@ -291,14 +259,10 @@ export class Turn {
     this.#waiting = false;
   }
 
-  /** Everything that waits at this moment, one after the other. */
-  #drain(waiting = this.#queue.splice(0)): void | Promise<void> {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const { section, resolve, reject } = next;
+  #drain(): void {
+    for (const { section, resolve, reject } of this.#queue.splice(0)) {
       try {
-        const result = section();
-        resolve(result as never);
-        if (result instanceof Promise) return result.then(() => this.#drain(waiting), () => this.#drain(waiting));
+        resolve(section() as never);
       } catch (error) {
         reject(error);
       }
@@ -308,13 +272,9 @@ export class Turn {
 
 const turns = new Set<Turn>();
 
-/** Ctrl-Z came while a section kept its lock: the process stops when that is over. */
-let stopAsked = false;
-
 /**
  * Ctrl-Z stops a process at once, even in the middle of a write under the lock, and everyone else would wait. With a
- * listener Node delivers it between synchronous sections, and one that is not keeps it waiting: the process stops itself when
- * no lock is held.
+ * listener Node delivers it between synchronous sections, where no lock is held; only then the process stops itself.
  */
 function holdStops(turn: Turn): void {
   if (turns.size === 0 && process.platform !== "win32") process.on("SIGTSTP", stopNow);
@@ -329,8 +289,6 @@ function releaseStops(turn: Turn): void {
 function stopNow(): void {
   // A program with a listener of its own decides for itself.
   if (process.listenerCount("SIGTSTP") > 1) return;
-  stopAsked = [...turns].some((turn) => turn.held);
-  if (stopAsked) return;
   for (const turn of turns) turn.leaveGate();
   process.kill(process.pid, "SIGSTOP");
 }

@@ -9,16 +9,11 @@ import type { Outcome } from "./task.ts";
 
 type Waiting = { readonly work: Change | Claim; readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void };
 
-/** From so many on, two flushes are worth their while. */
-const APART = 32;
-
 export class Committer {
   readonly store: Store;
   #waiting: Waiting[] = [];
   #scheduled = false;
-  readonly #flushing = new Set<Promise<void>>();
-  /** How many are in the flushes under way. */
-  #underWay = 0;
+  #flushing: Promise<void> | null = null;
   readonly #addListeners = new Set<() => void>();
 
   constructor(store: Store) {
@@ -55,36 +50,25 @@ export class Committer {
 
   /** Resolves when everything queued so far is flushed. */
   async drain(): Promise<void> {
-    while (this.#flushing.size > 0 || this.#waiting.length > 0) {
-      await (this.#flushing.size > 0 ? Promise.all(this.#flushing) : new Promise((resolve) => setImmediate(resolve)));
+    while (this.#flushing || this.#waiting.length > 0) {
+      await (this.#flushing ?? new Promise((resolve) => setImmediate(resolve)));
     }
   }
 
   #schedule(): void {
-    const { lanes = 1 } = this.store;
-    if (this.#scheduled || this.#waiting.length === 0 || this.#flushing.size >= lanes) return;
+    if (this.#scheduled || this.#flushing) return;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      const batch = this.#waiting.splice(0, this.#share(lanes));
-      this.#underWay += batch.length;
-      const flushing = this.#flush(batch).finally(() => {
-        this.#underWay -= batch.length;
-        this.#flushing.delete(flushing);
-        this.#schedule();
+      this.#flushing = this.#flush().finally(() => {
+        this.#flushing = null;
+        if (this.#waiting.length > 0) this.#schedule();
       });
-      this.#flushing.add(flushing);
-      this.#schedule();
     });
   }
 
-  /** How many go into the next flush. Where two may be under way they are of a size: one is decided while the other is flushed. */
-  #share(lanes: number): number {
-    const all = this.#waiting.length + this.#underWay;
-    return Math.min(LIMITS.flushChanges, lanes > 1 && all >= APART ? Math.ceil(all / lanes) : Infinity);
-  }
-
-  async #flush(batch: readonly Waiting[]): Promise<void> {
+  async #flush(): Promise<void> {
+    const batch = this.#waiting.splice(0, LIMITS.flushChanges);
     try {
       const results = await this.store.commit(batch.map((waiting) => waiting.work));
       for (let i = 0; i < batch.length; i++) batch[i]!.resolve(results[i]!);

@@ -81,8 +81,7 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
   const at = iso(now);
   const status = fields.status ?? "pending";
   const run_at = fields.run_at && parseIso(fields.run_at) > now ? fields.run_at : null;
-  return lineUp({
-    ...unknownFields(fields),
+  const task = lineUp({
     key: fields.key ?? null,
     queue: fields.queue ?? DEFAULT_QUEUE,
     description: fields.description,
@@ -124,12 +123,15 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
     updated_at: at,
     revision: 1,
   });
+  const unknown = unknownFields(fields);
+  return unknown ? { ...unknown, ...task } : task;
 }
 
-/** Fields that Pawl does not know are kept with the task. */
-function unknownFields(fields: NewTask): { readonly [field: string]: Json } {
-  const unknown = Object.entries(fields).filter(([field, value]) => !Object.hasOwn(TASK_FIELDS, field) && value !== undefined);
-  return Object.fromEntries(unknown.map(([field, value]) => [field, canonical(value, field)]));
+/** Fields that Pawl does not know are kept with the task; null when there are none. */
+function unknownFields(fields: NewTask): { readonly [field: string]: Json } | null {
+  let unknown: { [field: string]: Json } | null = null;
+  for (const [field, value] of Object.entries(fields)) if (!Object.hasOwn(TASK_FIELDS, field) && value !== undefined) (unknown ??= {})[field] = canonical(value, field);
+  return unknown;
 }
 
 /** True when nothing it depends on is still to be done. */

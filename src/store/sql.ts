@@ -72,14 +72,13 @@ function literal(value: string | number | boolean): string {
 
 export const keyTerms = (kind: Kind): string => kind.key.map((field) => `${quote(field)} = ?`).join(" and ");
 
-/** Insert, or replace every field when the key exists. */
-export function upsertText(kind: Kind): string {
+/** Insert, or replace every field when the key exists; what is not among `columns` becomes null. */
+export function upsertText(kind: Kind, columns: readonly string[]): string {
   const rest = columnsOf(kind).filter((column) => !kind.key.includes(column));
-  return `${insertText(kind)} on conflict (${list(kind.key)}) do update set ${rest.map((column) => `${quote(column)} = excluded.${quote(column)}`).join(", ")}`;
+  return `${insertText(kind, columns)} on conflict (${list(kind.key)}) do update set ${rest.map((column) => `${quote(column)} = excluded.${quote(column)}`).join(", ")}`;
 }
 
-export function insertText(kind: Kind): string {
-  const columns = columnsOf(kind);
+export function insertText(kind: Kind, columns: readonly string[]): string {
   return `insert into ${quote(kind.name)} (${list(columns)}) values (${columns.map(() => "?").join(", ")})`;
 }
 
@@ -215,7 +214,8 @@ export function readText(kind: Kind, present: Present | null, query: Query, segm
   if (typeof wanted === "object") return `select ${column(wanted.by)}, count(*)${from} group by 1`;
   const direction = query.reverse ? " desc" : "";
   const orderBy = order.slice(n).map((field) => `${column(field)}${direction}`).join(", ");
-  return `select ${recordText(kind, present)}${from}${orderBy === "" ? "" : ` order by ${orderBy}`} limit ?`;
+  // Of a bare `limit ?` the planner looks at the value, and so prepares the statement anew for each other one.
+  return `select ${recordText(kind, present)}${from}${orderBy === "" ? "" : ` order by ${orderBy}`} limit ? + 0`;
 }
 
 /** Names the index. The planner's own choice once was a plain index over a partial one, four thousand times slower. */

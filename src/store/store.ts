@@ -287,8 +287,6 @@ export interface Store {
   count(kind: string, query?: Query): Promise<number>;
   count(kind: string, query: Query, by: string): Promise<Record<string, number>>;
   commit(changes: readonly (Change | Claim)[]): Promise<Result[]>;
-  /** How many calls of `commit` are worth having under way at once: more than one where the next is applied while the first is flushed. */
-  readonly lanes?: number;
   /** A commit of one claim; null when it decided nothing. */
   claim(order: ClaimOrder, decide: Decide): Promise<Result | null>;
   /** Calls back when something may have changed, by this process or another. A hint: never a promise, never exact. */

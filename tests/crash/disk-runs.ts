@@ -1,10 +1,8 @@
 // The sweeps over the simulated disk by the name of their way, so that a thread can be told which to do.
-import { sweep, sweepKills, type SweepOptions as Options, type SweepReport } from "./disk-check.ts";
-import { FLIGHTS, JOURNEY, PAGES, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
+import { sweep, sweepKills, type SweepOptions, type SweepReport } from "./disk-check.ts";
+import { JOURNEY, PAGES, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
 
-const WAYS = { SHORT, ROTATIONS, JOURNEY, PAGES, FLIGHTS };
-/** `aside`: from so many changes on a batch of the way is flushed beside the event loop. */
-type SweepOptions = Options & { readonly aside?: number };
+const WAYS = { SHORT, ROTATIONS, JOURNEY, PAGES };
 export type Way = keyof typeof WAYS;
 
 export async function sweepWay(way: Way, options: SweepOptions): Promise<SweepReport> {

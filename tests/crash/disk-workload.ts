@@ -27,8 +27,6 @@ export const model: Model = {
 
 export type Step =
   | { readonly commit: readonly Change[] }
-  /** Commits that are asked for at once. */
-  | { readonly together: readonly (readonly Change[])[] }
   /** Time passes, so that a view is written. */
   | { readonly view: true }
   | { readonly reopen: true }
@@ -64,59 +62,33 @@ export const PAGES: readonly Step[] = [
   commit(page("a"), add("one")), commit(page("b"), page("a")), commit(tear("a")), { reopen: true }, commit(page("a"), tear("b")), commit(page("c"), tear("c")), commit(tear("a"), page("a")), { view: true },
 ];
 
-const together = (...commits: Change[][]): Step => ({ together: commits });
-
-/** Batches that are flushed beside the event loop, each applied while the one before it is on its way; over segments, beside views and a plain commit. */
-export const FLIGHTS: readonly Step[] = [
-  together([add("one")], [add("two"), finish(1)], [finish(2)]), { view: true }, together([add("three", "x".repeat(400))], [remove(3)]), commit(add("four")),
-  together([add("five", "y".repeat(700))], [finish(4)], [add("six"), remove(5)], [finish(6)]), { reopen: true }, together([add("seven")], [finish(7)]),
-];
-
 export type Journey = { readonly log: readonly Op[]; readonly dumps: readonly string[]; readonly topIds: readonly number[] };
-/** `aside`: from so many changes on a batch is flushed beside the event loop. */
-export type JourneyOptions = { readonly checkpointBytes: number; readonly aside?: number; readonly wrap?: (disk: SimulatedDisk) => FileSystem };
+export type JourneyOptions = { readonly checkpointBytes: number; readonly wrap?: (disk: SimulatedDisk) => FileSystem };
 
-/** Turns on a disk that nobody else sees: one section after the other. */
-export const soleTurn: NonNullable<JsonOptions["turn"]> = () => {
-  let last: Promise<unknown> | null = null;
-  return {
-    run: async (section) => {
-      while (last) await last.catch(() => undefined);
-      const result = section();
-      if (result instanceof Promise) last = result.finally(() => (last = null));
-      return result;
-    },
-    wanted: false,
-    close: () => undefined,
-  };
-};
+/** A turn on a disk that nobody else sees. */
+export const soleTurn: NonNullable<JsonOptions["turn"]> = () => ({ run: async (section) => section(), close: () => undefined });
 
 /** Goes the way once, on a disk that does not fail. */
-export async function travel(steps: readonly Step[], { checkpointBytes, aside, wrap }: JourneyOptions): Promise<Journey> {
+export async function travel(steps: readonly Step[], { checkpointBytes, wrap }: JourneyOptions): Promise<Journey> {
   const clock = manualClock();
   const disk = new SimulatedDisk(EMPTY, clock.now);
   const random = seededRandom(1);
   const fs = wrap ? wrap(disk) : disk.fs;
   const reference = await expected(steps);
   const open = async () => {
-    const opening = openJson(FILE, model, { clock, random, fs, turn: soleTurn, checkpointBytes, notice: () => undefined, ...(aside === undefined ? {} : { aside }) });
+    const opening = openJson(FILE, model, { clock, random, fs, turn: soleTurn, checkpointBytes, notice: () => undefined });
     await clock.advance(0);
     return opening;
   };
   let store = await open();
   let n = 0;
   for (const step of steps) {
-    if ("commit" in step || "together" in step) {
-      await Promise.all(
-        commitsOf(step).map(async (changes) => {
-          const own = ++n;
-          disk.mark({ asked: own });
-          const results = await store.commit(changes);
-          const bad = results.find((result) => !result.ok);
-          if (bad) throw new Error(`the journey is wrong: ${JSON.stringify(bad)}`);
-          disk.mark({ acked: own });
-        }),
-      );
+    if ("commit" in step) {
+      disk.mark({ asked: ++n });
+      const results = await store.commit(step.commit);
+      const bad = results.find((result) => !result.ok);
+      if (bad) throw new Error(`the journey is wrong: ${JSON.stringify(bad)}`);
+      disk.mark({ acked: n });
       await clock.advance(0);
     } else if ("view" in step) await clock.advance(5_000);
     else if ("edit" in step) edit(disk);
@@ -151,15 +123,14 @@ function edit(disk: SimulatedDisk): void {
   disk.mark({ edit: "kept" });
 }
 
-const commitsOf = (step: Step): readonly (readonly Change[])[] => ("commit" in step ? [step.commit] : "together" in step ? step.together : []);
-
 /** What the memory store holds after each commit, and the highest id it ever gave. */
 export async function expected(steps: readonly Step[]): Promise<{ dumps: string[]; topIds: number[] }> {
   const store = openMemory(model, { clock: manualClock(), random: seededRandom(1) });
   const dumps = [(await contents(store)).dump];
   const topIds = [0];
-  for (const commit of steps.flatMap(commitsOf)) {
-    const results = await store.commit(commit);
+  for (const step of steps) {
+    if (!("commit" in step)) continue;
+    const results = await store.commit(step.commit);
     const ids = results.flatMap((result) => (result.ok ? result.ids.map(Number) : [])).filter((id) => id > 0);
     dumps.push((await contents(store)).dump);
     topIds.push(Math.max(topIds.at(-1)!, ...ids));

@@ -107,7 +107,6 @@ export class SimulatedDisk {
       },
       write: (fd, bytes, offset, length) => this.#write(fd, Buffer.from(bytes.subarray(offset, offset + length))),
       fdatasync: (fd) => void this.log.push({ op: "sync", file: this.#opened(fd).file }),
-      flush: async (fd) => void this.log.push({ op: "sync", file: this.#opened(fd).file }),
       fsync: (fd) => void this.log.push({ op: "sync", file: this.#opened(fd).file }),
       ftruncate: (fd, size) => this.#truncate(fd, size),
       fchmod: (fd, mode) => void (this.#fileOf(fd).mode = mode),

@@ -17,7 +17,7 @@ export type Fault = (typeof FAULTS)[number];
 export type Plan = { readonly call: number; readonly fault: Fault; readonly lasting: boolean };
 export type FaultReport = { readonly runs: number; readonly calls: number; readonly disks: number; readonly acknowledged: number; readonly failed: number; readonly unknown: number; readonly violations: readonly string[] };
 
-const MUTATING: readonly (keyof FileSystem)[] = ["open", "write", "fdatasync", "flush", "fsync", "ftruncate", "fchmod", "rename", "link", "unlink", "mkdir", "fsyncDir"];
+const MUTATING: readonly (keyof FileSystem)[] = ["open", "write", "fdatasync", "fsync", "ftruncate", "fchmod", "rename", "link", "unlink", "mkdir", "fsyncDir"];
 const COMMITS = 8;
 const CHECKPOINT_BYTES = 700;
 /** After so many violations the rest would say the same. */
@@ -59,7 +59,7 @@ function faulty(disk: SimulatedDisk, plan: Plan | null, clock: ManualClock): Fau
         throw new Killed();
       } else if (plan!.fault.startsWith("short") && (first || plan!.fault === "short write")) args[3] = Math.ceil(Number(args[3]) / 2);
       else {
-        if (name === "fsync" || name === "fdatasync" || name === "flush") disk.failFlush(Number(args[0]));
+        if (name === "fsync" || name === "fdatasync") disk.failFlush(Number(args[0]));
         const code = plan!.fault.startsWith("short") ? "ENOSPC" : plan!.fault;
         throw Object.assign(new Error(`${code}: as the test wants it`), { code });
       }
@@ -71,11 +71,8 @@ function faulty(disk: SimulatedDisk, plan: Plan | null, clock: ManualClock): Fau
 
 type Said = "acknowledged" | "failed" | "unknown";
 
-/**
- * Eight commits, each of two records, with views and checkpoints between; what was said about each. `abreast`: so many are asked
- * for at once, and flushed beside the event loop.
- */
-async function live(plan: Plan | null, abreast: number): Promise<{ disk: SimulatedDisk; said: Said[]; calls: readonly (keyof FileSystem)[]; odd: string[] }> {
+/** Eight commits, each of two records, with views and checkpoints between; what was said about each. */
+async function live(plan: Plan | null): Promise<{ disk: SimulatedDisk; said: Said[]; calls: readonly (keyof FileSystem)[]; odd: string[] }> {
   const clock = manualClock();
   const disk = new SimulatedDisk(EMPTY, clock.now);
   const faults = faulty(disk, plan, clock);
@@ -86,26 +83,22 @@ async function live(plan: Plan | null, abreast: number): Promise<{ disk: Simulat
     if (!faults.dead && !(error instanceof PawlError)) odd.push(`${where} threw what is no error of ours: ${messageOf(error)}`);
   };
   const open = async (): Promise<Store | null> => {
-    const opened = openJson(FILE, model, { clock, random, fs: faults.fs, turn: soleTurn, checkpointBytes: CHECKPOINT_BYTES, notice: () => undefined, ...(abreast > 1 ? { aside: 1 } : {}) }).catch((error: unknown) => (blame(error, "opening"), null));
+    const opened = openJson(FILE, model, { clock, random, fs: faults.fs, turn: soleTurn, checkpointBytes: CHECKPOINT_BYTES, notice: () => undefined }).catch((error: unknown) => (blame(error, "opening"), null));
     await clock.advance(0);
     return opened;
   };
-  const attempt = (store: Store, n: number): Promise<Said> =>
-    store.commit([{ puts: [record(n, "a"), record(n, "b")] }]).then(() => "acknowledged", (error: unknown) => {
-      blame(error, `commit ${n}`);
-      return !faults.dead && error instanceof PawlError && error.code !== "commit_unknown" ? "failed" : "unknown";
-    });
   let store = await open();
-  for (let n = 0; n < COMMITS && !faults.dead; n += abreast) {
+  for (let n = 0; n < COMMITS && !faults.dead; n++) {
     store ??= await open();
     if (!store) faults.heal();
     store ??= await open();
     if (!store) break;
-    const to = store;
-    const answers = await Promise.all(Array.from({ length: abreast }, (_, i) => attempt(to, n + i)));
-    said.push(...answers);
+    said[n] = await store.commit([{ puts: [record(n, "a"), record(n, "b")] }]).then(() => "acknowledged", (error: unknown) => {
+      blame(error, `commit ${n}`);
+      return !faults.dead && error instanceof PawlError && error.code !== "commit_unknown" ? "failed" : "unknown";
+    });
     if (n % 3 === 2) await clock.advance(20_000);
-    if (!answers.includes("unknown") && n !== 4) continue;
+    if (said[n] !== "unknown" && n !== 4) continue;
     await closed(store, clock).catch((error: unknown) => blame(error, "closing"));
     store = null;
   }
@@ -148,19 +141,19 @@ async function wrongWith(image: Image, said: readonly Said[]): Promise<string[]>
 }
 
 /** Every plan there is: each call of a life without faults, times what can go wrong at it, once and lasting. */
-export async function plans(abreast = 1): Promise<{ plans: Plan[]; calls: number }> {
-  const { calls } = await live(null, abreast);
+export async function plans(): Promise<{ plans: Plan[]; calls: number }> {
+  const { calls } = await live(null);
   const all = calls.flatMap((name, call) => FAULTS.filter((fault) => fits(fault, name)).flatMap((fault) => [false, true].map((lasting) => ({ call, fault, lasting }))));
   // Being killed is final, and a short write followed by a full disk lasts already.
   return { plans: all.filter(({ fault, lasting }) => !(lasting && (fault === "SIGKILL" || fault === "short write, then ENOSPC"))), calls: calls.length };
 }
 
 /** Runs these plans. After each the state is opened as the process left it, and as power cuts right then would leave it. */
-export async function sweepFaults(chosen: readonly Plan[], calls: number, abreast = 1): Promise<FaultReport> {
+export async function sweepFaults(chosen: readonly Plan[], calls: number): Promise<FaultReport> {
   const report = { runs: 0, calls, disks: 0, acknowledged: 0, failed: 0, unknown: 0 };
   const violations: string[] = [];
   for (const plan of chosen) {
-    const { disk, said, odd } = await live(plan, abreast);
+    const { disk, said, odd } = await live(plan);
     report.runs++;
     for (const word of said) report[word]++;
     const images = new Map<string, Image>([["left by the process", disk.image()]]);

@@ -2,7 +2,7 @@
 // Invariant: a part that found nothing wrong has an empty list of violations, and one that did nothing has one.
 import { bytesOf, cuts, filesOf, flips, sweepDamage, wholeState } from "./damage.ts";
 import { sweep, sweepKills } from "./disk-check.ts";
-import { FLIGHTS, JOURNEY, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
+import { JOURNEY, ROTATIONS, SHORT, travel } from "./disk-workload.ts";
 import { plans, sweepFaults } from "./faults.ts";
 import { fillDisk, whyNoFullDisk } from "./fulldisk.ts";
 import { crashImages } from "./images-pawl.ts";
@@ -30,8 +30,8 @@ function total(reports: readonly { readonly violations: readonly string[] }[]): 
 async function disk(count: number): Promise<PartReport> {
   const reports = [];
   let left = count;
-  for (const steps of [SHORT, ROTATIONS, FLIGHTS, JOURNEY]) {
-    const journey = await travel(steps, { checkpointBytes: CHECKPOINT_BYTES, ...(steps === FLIGHTS ? { aside: 1 } : {}) });
+  for (const steps of [SHORT, ROTATIONS, JOURNEY]) {
+    const journey = await travel(steps, { checkpointBytes: CHECKPOINT_BYTES });
     const kills = await sweepKills(journey, { checkpointBytes: CHECKPOINT_BYTES, names: 6, every: 1, most: 24 });
     // What is left is crashed inside recoveries, most of it on the way that knows most.
     const share = steps === JOURNEY ? 1 : 0.25;
@@ -54,12 +54,9 @@ async function damage(count: number): Promise<PartReport> {
 }
 
 async function faults(count: number): Promise<PartReport> {
-  const reports = [];
-  for (const abreast of [1, 4]) {
-    const { plans: all, calls } = await plans(abreast);
-    reports.push(await sweepFaults(all.filter((_, i) => i % Math.max(1, Math.floor(all.length / count)) === 0), calls, abreast));
-  }
-  return total(reports);
+  const { plans: all, calls } = await plans();
+  const { violations, ...figures } = await sweepFaults(all.filter((_, i) => i % Math.max(1, Math.floor(all.length / count)) === 0), calls);
+  return { figures, violations };
 }
 
 async function kills(count: number): Promise<PartReport> {

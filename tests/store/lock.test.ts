@@ -8,7 +8,6 @@ import { isPawlError } from "../../src/base/errors.ts";
 import { withFileLock } from "../../src/base/fs.ts";
 import { systemRandom } from "../../src/base/id.ts";
 import { openLock, probeLock, Turn } from "../../src/base/lock.ts";
-import { gate } from "../simulation.ts";
 import { child, placeFor } from "./json-place.ts";
 
 test("two handles in one process exclude each other, and the file is private and stays", (t) => {
@@ -141,39 +140,6 @@ test("a turn is taken at once when nobody is in, and one that waits comes before
   assert.equal(await b.run(() => 5), 5, "a section that throws frees the lock");
   for (const each of [a, b, holder]) each.close();
   await assert.rejects(a.run(() => 1), (error) => isPawlError(error, "closed"));
-});
-
-test("an asynchronous section keeps the lock until it is over, and is told that others want it", async (t) => {
-  const { folder } = placeFor(t);
-  const open = () => new Turn(join(folder, "lock"), join(folder, "gate"), { clock: systemClock, random: systemRandom, what: "the state" });
-  const [a, b] = [open(), open()];
-  t.after(() => [a, b].forEach((turn) => turn.close()));
-  const order: string[] = [];
-  const long = gate();
-  const first = a.run(async () => {
-    order.push("a1 in");
-    assert.equal(a.wanted, false);
-    await long.promise;
-    assert.equal(a.wanted, true);
-    order.push("a1 out");
-  });
-  assert.deepEqual([a.held, b.held], [true, false]);
-  const others = [a.run(() => void order.push("a2")), a.run(async () => void order.push("a3"))];
-  await sleep(systemClock, 20);
-  assert.deepEqual(order, ["a1 in"]);
-  long.open();
-  await Promise.all([first, ...others]);
-  assert.deepEqual(order, ["a1 in", "a1 out", "a2", "a3"]);
-  const longer = gate();
-  const held = a.run(() => longer.promise);
-  const outside = b.run(() => void order.push("b"));
-  await sleep(systemClock, 20);
-  assert.equal(a.wanted, true, "somebody with a lock of his own");
-  longer.open();
-  await Promise.all([held, outside]);
-  assert.equal(order.at(-1), "b");
-  await assert.rejects(a.run(async () => { throw new Error("mine"); }), /mine/);
-  assert.equal(await b.run(() => 5), 5, "an asynchronous section that throws frees the lock");
 });
 
 test("a wait names its holder, then fails busy, and the gate is free again", async (t) => {

@@ -104,7 +104,7 @@ function agree(tables: Tables): void {
       assert.deepEqual(tables.list(kind.name, query), expected, `${kind.name} ${JSON.stringify(query)}`);
       if (query.limit === undefined) assert.equal(tables.count(kind.name, query), expected.length);
     }
-    for (const record of records) assert.equal(tables.get(kind.name, kind.key.length === 1 ? (record[kind.key[0]!] as string) : kind.key.map((field) => record[field] as string)), record);
+    for (const record of records) assert.deepEqual(tables.get(kind.name, kind.key.length === 1 ? (record[kind.key[0]!] as string) : kind.key.map((field) => record[field] as string)), record);
   }
 }
 
@@ -141,6 +141,22 @@ test("every read agrees with the naive model, undo takes all back, and a replay 
     }),
     { numRuns: 300 },
   );
+});
+
+test("what is given out is nobody's: a change of it changes nothing, and what is in it cannot be changed", () => {
+  const tables = new Tables(model);
+  const [kind] = model.kinds;
+  const key = kind!.key.length === 1 ? "x" : kind!.key.map(() => "x");
+  const field = Object.keys(kind!.fields).find((name) => kind!.fields[name] === "json")!;
+  tables.apply({ puts: [{ kind: kind!.name, record: { [kind!.key[0]!]: kind!.fields[kind!.key[0]!] === "integer" ? 1 : key as string, [field]: { a: 1 } } }] }, 0, []);
+  const [before] = structuredClone(tables.list(kind!.name));
+  const conflict = tables.apply({ guards: [{ kind: kind!.name, key: before![kind!.key[0]!] as string, absent: true }], puts: [] }, 0, []);
+  const given = [tables.list(kind!.name)[0]!, tables.get(kind!.name, before![kind!.key[0]!] as string)!, tables.due({ kind: kind!.name, queries: [{}], order: [], limit: 1 })[0]!, (conflict as { conflict: { record: Rec } }).conflict.record];
+  for (const record of given as { [field: string]: unknown }[]) {
+    record["added"] = 1;
+    assert.throws(() => ((record[field] as { a: number }).a = 2), TypeError);
+  }
+  assert.deepEqual(tables.list(kind!.name), [before]);
 });
 
 test("an ordered list agrees with a sorted array over thousands of inserts and removals", () => {

@@ -31,9 +31,6 @@ export type Line = { readonly n: number; readonly prev: string; readonly at: str
 /** How reading ended. "torn": bytes from `end` on are no line and no line follows. "reload": what was read before is gone. */
 export type Tail = { readonly is: "end" } | { readonly is: "torn"; readonly end: number; readonly size: number } | { readonly is: "reload" } | { readonly is: "damaged"; readonly error: PawlError };
 
-/** A line that is in the file and may not be on the disk: where the journal ended before it, and what it says. */
-export type Unflushed = { readonly before: Position; readonly at: string; readonly body: string };
-
 const END: Tail = { is: "end" };
 const CHUNK = 4 << 20;
 const LF = 10;
@@ -50,9 +47,6 @@ export function segmentsIn(fs: FileSystem, dir: string): number[] | null {
 
 /** The hash that the next line carries as `prev`. */
 export const hashOf = (body: Uint8Array): string => hash("sha256", body, "hex").slice(0, 16);
-
-/** The position behind one more line. */
-const behind = ({ segment, end, n }: Position, bytes: number, hash: string): Position => ({ segment, start: end, end: end + bytes, n: n + 1, hash });
 
 /** The bytes of one line, in a buffer that is used again, and the hash of its body. */
 export class LineWriter {
@@ -149,35 +143,20 @@ export class Journal {
 
   /** Appends one line and flushes it. Throws `storage` when nothing was changed, `commit_unknown` when that is not known. */
   append(at: string, body: string): void {
-    const line = this.write(at, body);
-    try {
-      this.#fs.fdatasync(this.#fd);
-    } catch (error) {
-      return this.#rewrite(line, error);
-    }
-  }
-
-  /** Appends one line, which is to be flushed before anything else is done with the journal. Throws `storage` when nothing was changed. */
-  write(at: string, body: string): Unflushed {
-    const before = this.#position;
-    const { bytes, hash } = this.#writer.write(this.#bodyText(before, at, body));
+    const { bytes, hash } = this.#writer.write(this.#bodyText(this.#position, at, body));
+    const { segment, end, n } = this.#position;
     try {
       writeAll(this.#fs, this.#fd, bytes);
     } catch (error) {
       this.#takeBack();
       throw new PawlError("storage", `The journal ${this.file} could not be written: ${messageOf(error)}. Nothing was changed.`, { next: "Make room on the disk, then try again.", cause: error });
     }
-    this.#position = behind(before, bytes.length, hash);
-    return { before, at, body };
-  }
-
-  /** Flushes the line that was just written, beside the event loop. Throws `commit_unknown`. */
-  async flush(line: Unflushed): Promise<void> {
     try {
-      await this.#fs.flush(this.#fd);
+      this.#fs.fdatasync(this.#fd);
     } catch (error) {
-      this.#rewrite(line, error);
+      return this.#rewrite(at, body, error);
     }
+    this.#position = { segment, start: end, end: end + bytes.length, n: n + 1, hash };
   }
 
   /** Starts the next segment. Everything before it is durable already. */
@@ -295,16 +274,16 @@ export class Journal {
    * A flush that failed is never tried again: the kernel may have dropped the data and would report success. The line goes
    * into a new segment, whose header voids what the old one has behind its last flushed line.
    */
-  #rewrite({ before, at, body }: Unflushed, cause: unknown): void {
-    this.#position = before;
+  #rewrite(at: string, body: string, cause: unknown): void {
     try {
       this.#startSegment(at, true);
       this.#follow();
       if (this.read(() => {}).is !== "end") throw new PawlError("internal", "A new journal segment does not read back as it was written.");
       const { bytes, hash } = this.#writer.write(this.#bodyText(this.#position, at, body));
+      const { segment, end, n } = this.#position;
       writeAll(this.#fs, this.#fd, bytes);
       this.#fs.fdatasync(this.#fd);
-      this.#position = behind(this.#position, bytes.length, hash);
+      this.#position = { segment, start: end, end: end + bytes.length, n: n + 1, hash };
     } catch (error) {
       // Readers would go on seeing the line, and continue a chain that the disk may not have.
       this.#takeBack();

@@ -1,6 +1,6 @@
 // The JSON store: records in memory, in front of a journal that is the truth, beside a state.json that people read.
-// Invariant: every write happens in a section under the lock: take in what others appended, apply, append, flush. Only then is
-// the caller answered; if anything fails the tables are as they were. Of large batches the flush is left to flight.ts.
+// Invariant: every write happens in one synchronous section under the lock: take in what others appended, apply, append, flush. Only then is
+// the caller answered; if anything fails the tables are as they were.
 import { type Clock, iso } from "../../base/clock.ts";
 import { messageOf, PawlError } from "../../base/errors.ts";
 import { type FileSystem, fromDisk, nodeFs } from "../../base/fs.ts";
@@ -12,9 +12,8 @@ import { createState, lookAt } from "./adoption.ts";
 import { Beside } from "./beside.ts";
 import { checkpointDue, emptyReplica, pruneCheckpoints, type Replica, writeCheckpoint } from "./checkpoint.ts";
 import { doorOf, outstanding } from "./edits.ts";
-import { Flight } from "./flight.ts";
 import type { Body } from "./journal.ts";
-import { type Applied, Ledger, type Written } from "./ledger.ts";
+import { type Applied, Ledger } from "./ledger.ts";
 import { createFolders, hasJournal, type Places, placesOf, refuseNetwork, refuseShortened, removeAbandoned } from "./recovery.ts";
 import { upgrade } from "./upgrade.ts";
 import { refuseImpossibleView, View } from "./view.ts";
@@ -25,13 +24,8 @@ export type JsonOptions = OpenOptions & {
   readonly turn?: (places: Places) => Turns;
   /** Bytes of journal that are worth a checkpoint. */
   readonly checkpointBytes?: number;
-  /** From so many changes on a batch is flushed beside the event loop. */
-  readonly aside?: number;
 };
-type Turns = Pick<Turn, "run" | "close" | "wanted">;
-
-/** A thread costs a small batch more than it gains, and somebody may wait for it who has nothing else to do. */
-const ASIDE = 16;
+type Turns = Pick<Turn, "run" | "close">;
 
 /** Opens (creates, unless `readOnly`) the state whose view is the file at `path`. */
 export async function openJson(path: string, model: Model, options: JsonOptions): Promise<Store> {
@@ -60,8 +54,6 @@ class JsonStore implements Store {
   readonly #beside: Beside;
   readonly #listeners = new Set<() => void>();
   readonly #ledger: Ledger;
-  readonly #flight: Flight<Applied<Result[]>, Written>;
-  readonly #aside: number;
   #checkpointing: Promise<void> | null = null;
   #unwatch: (() => void) | null = null;
   #telling = false;
@@ -79,14 +71,6 @@ class JsonStore implements Store {
     this.#beside = new Beside(fs, places.dir, model, () => options.random.hex(8));
     const { damaged } = options;
     this.#ledger = new Ledger({ fs, places, model, clock: options.clock, beside: this.#beside, writable: options.readOnly !== true, notice: this.#notice, ...(damaged ? { damaged } : {}) }, replica);
-    this.#aside = options.aside ?? ASIDE;
-    this.#flight = new Flight({
-      apply: (works) => this.#applyAll(works),
-      write: (applied) => this.#begin(applied),
-      flush: (written) => this.#ledger.flush(written),
-      wanted: () => this.#turn!.wanted,
-      monotonic: () => this.clock.monotonic(),
-    });
     if (options.readOnly) {
       this.#turn = this.#view = null;
       return;
@@ -101,7 +85,6 @@ class JsonStore implements Store {
       note: (view) => this.#ledger.append({ view }),
       refresh: () => void this.#reading(),
       merge: (edit, decide) => void this.#finish(this.#ledger.apply((tables, now, ops) => decide(tables, now, (change) => tables.apply(change, now, ops)), edit)),
-      written: async () => this.#flight.unwritten ?? undefined,
     });
   }
 
@@ -129,33 +112,27 @@ class JsonStore implements Store {
   }
 
   async get(kind: string, keys: readonly Key[]): Promise<(Rec | null)[]> {
-    while (this.#flight.unwritten) await this.#flight.unwritten;
     const tables = this.#reading();
     return this.#beside.fill(kind, keys.map((key) => tables.get(kind, key)), () => this.#reading());
   }
 
   async list(kind: string, query?: Query): Promise<Rec[]> {
-    while (this.#flight.unwritten) await this.#flight.unwritten;
     return this.#beside.fillAll(kind, this.#reading().list(kind, query), () => this.#reading());
   }
 
   async count(kind: string, query?: Query): Promise<number>;
   async count(kind: string, query: Query, by: string): Promise<Record<string, number>>;
   async count(kind: string, query: Query = {}, by?: string): Promise<number | Record<string, number>> {
-    while (this.#flight.unwritten) await this.#flight.unwritten;
     const tables = this.#reading();
     return by === undefined ? tables.count(kind, query) : tables.countBy(kind, query, by);
   }
 
-  get lanes(): number {
-    return this.#flight.lanes;
-  }
-
-  commit(works: readonly (Change | Claim)[]): Promise<Result[]> {
-    const joined = this.#flight.join(works);
-    if (joined) return joined;
-    if (works.length < this.#aside) return this.#locked(() => this.#finish(this.#applyAll(works)));
-    return new Promise((resolve, reject) => void this.#locked(() => this.#flight.fly(works, resolve, reject)).catch(reject));
+  async commit(works: readonly (Change | Claim)[]): Promise<Result[]> {
+    return this.#locked(() => {
+      this.#requireUsable();
+      const { seal } = this.#ledger.replica;
+      return this.#finish(this.#ledger.apply((tables, now, effects) => works.map((work) => refusedBy(seal, work, this.location) ?? tables.work(this.#beside.take(work), now, effects))));
+    });
   }
 
   async claim(order: ClaimOrder, decide: Decide): Promise<Result | null> {
@@ -214,7 +191,7 @@ class JsonStore implements Store {
     });
     for await (const piece of pieces) await this.#loading(seal, () => ({ ops: this.#ledger.replica.tables.load(this.#beside.takePiece(piece)) }));
     await this.#loading(seal, () => ({ counters }));
-    await this.#locked(() => this.#written(true));
+    await this.#locked(() => this.#written());
   }
 
   #loading(seal: Seal | null, apply: () => Body): Promise<void> {
@@ -261,7 +238,7 @@ class JsonStore implements Store {
   }
 
   /** A turn under the lock with everything that others appended taken in. */
-  async #locked<T>(section: () => T | Promise<T>): Promise<T> {
+  async #locked<T>(section: () => T): Promise<T> {
     this.#check();
     if (!this.#turn) throw new PawlError("usage", `${this.location} was opened read-only.`, { next: "Open it for writing." });
     return this.#turn.run(() => {
@@ -270,23 +247,10 @@ class JsonStore implements Store {
     });
   }
 
-  #applyAll(works: readonly (Change | Claim)[]): Applied<Result[]> {
-    this.#requireUsable();
-    const { seal } = this.#ledger.replica;
-    return this.#ledger.apply((tables, now, effects) => works.map((work) => refusedBy(seal, work, this.location) ?? tables.work(this.#beside.take(work), now, effects)));
-  }
-
+  /** Under the lock: writes what was applied, flushes it, and gives its answer. */
   #finish<T>(applied: Applied<T>): T {
-    if (this.#ledger.finish(applied)) this.#written(true);
+    if (this.#ledger.finish(applied)) this.#written();
     return applied.result;
-  }
-
-  /** As `finish`, but for the flush. A checkpoint is due upon a line that is flushed. */
-  #begin(applied: Applied<unknown>): Written | null {
-    if (this.#checkpointDue()) return this.#finish(applied), null;
-    const written = this.#ledger.begin(applied);
-    if (written) this.#written(false);
-    return written;
   }
 
   /** Under the lock. A new command does not write beside an edit that it cannot read; one that was at work goes on. */
@@ -295,21 +259,16 @@ class JsonStore implements Store {
     this.#unusable = false;
   }
 
-  #written(flushed: boolean): void {
+  #written(): void {
     this.#view!.schedule();
     this.#tell();
-    if (flushed && this.#checkpointDue()) this.#checkpoint();
-  }
-
-  #checkpointDue(): boolean {
-    return !this.#checkpointing && checkpointDue(this.#ledger.replica, this.#options.checkpointBytes);
+    if (!this.#checkpointing && checkpointDue(this.#ledger.replica, this.#options.checkpointBytes)) this.#checkpoint();
   }
 
   #reading(): Tables {
     this.#check();
     try {
-      // In a flight the lock is held: nobody else can have appended.
-      if (!this.#flight.flying) this.#ledger.catchUpReading();
+      this.#ledger.catchUpReading();
     } catch (error) {
       throw fromDisk(error, this.location);
     }

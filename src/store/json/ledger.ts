@@ -6,10 +6,10 @@ import { PawlError } from "../../base/errors.ts";
 import { type FileSystem, fromDisk } from "../../base/fs.ts";
 import { formatOf, olderFormat } from "../migrations.ts";
 import type { Model, OpenOptions } from "../store.ts";
-import type { Effect, Kept, Tables } from "../tables.ts";
+import type { Effect, Tables } from "../tables.ts";
 import type { Beside } from "./beside.ts";
 import { rememberHash, type Replica } from "./checkpoint.ts";
-import type { Body, Journal, Line, Unflushed } from "./journal.ts";
+import type { Body, Journal, Line } from "./journal.ts";
 import { hasJournal, type Places, repairTail, shortened, startReading, takeLine } from "./recovery.ts";
 
 type Home = Pick<OpenOptions, "damaged"> & {
@@ -24,8 +24,6 @@ type Home = Pick<OpenOptions, "damaged"> & {
 
 /** What was applied to the tables: its answer, and what the journal is to say of it (null: nothing). */
 export type Applied<T> = { readonly result: T; readonly now: number; readonly ops: string | null; readonly edit: string | null };
-/** A line on its way to the disk, and how its writes are taken back. */
-export type Written = { readonly line: Unflushed; readonly kept: Kept };
 
 export class Ledger {
   readonly #home: Home;
@@ -124,63 +122,42 @@ export class Ledger {
   }
 
   /** Writes what was applied, flushes and keeps it; takes it back when that fails. False when there was nothing to write. */
-  finish(applied: Applied<unknown>): boolean {
-    return this.#keep(applied, (at, ops) => this.#journal!.append(at, ops)) !== null;
-  }
-
-  /** The same without the flush, before which nothing else may be written. */
-  begin(applied: Applied<unknown>): Written | null {
-    return this.#keep(applied, (at, ops) => this.#journal!.write(at, ops));
-  }
-
-  #keep<L>({ now, ops, edit }: Applied<unknown>, write: (at: string, ops: string) => L): { readonly line: L; readonly kept: Kept } | null {
-    const { beside } = this.#home;
+  finish({ now, ops, edit }: Applied<unknown>): boolean {
     const { tables } = this.#replica;
     try {
-      if (this.#broken) throw this.#broken;
-      const written = ops === null ? null : { line: this.#trusting(() => write(iso(now), ops)) };
-      if (written) this.#count(this.#journal!.position.n);
+      if (ops !== null) {
+        this.#trusting((journal) => journal.append(iso(now), ops));
+        this.#count();
+      }
       if (edit !== null) rememberHash(this.#replica, edit);
-      const kept = tables.keep();
-      beside.tidy(tables);
-      return written && { ...written, kept };
+      tables.keep();
+      this.#home.beside.tidy(tables);
+      return ops !== null;
     } catch (error) {
       tables.undo();
       throw error;
     }
   }
 
-  /** Flushes the line that was begun. What is not known to be on the disk is not shown either, nor what was applied upon it. */
-  async flush({ line, kept }: Written): Promise<void> {
-    try {
-      await this.#journal!.flush(line);
-    } catch (error) {
-      this.#broken = error;
-      this.#replica.tables.undo();
-      this.#replica.tables.undo(kept);
-      throw error;
-    }
-  }
-
   /** Appends what does not come out of the tables, and flushes it. */
   append(body: Body): void {
-    const journal = this.#journal!;
-    this.#trusting(() => journal.append(iso(this.#home.clock.now()), textOf(body)));
-    const { start, end, n } = journal.position;
-    if ("ops" in body) this.#count(n);
+    this.#trusting((journal) => journal.append(iso(this.#home.clock.now()), textOf(body)));
+    const { start, end, n } = this.#journal!.position;
+    if ("ops" in body) this.#count();
     else takeLine(this.#replica, { n, prev: "", at: "", ...body } as Line, end - start);
   }
 
-  #count(revision: number): void {
-    const { start, end } = this.#journal!.position;
-    this.#replica.revision = revision;
+  /** The last line has writes: the state is as of it, and a checkpoint that much further back. */
+  #count(): void {
+    const { start, end, n } = this.#journal!.position;
+    this.#replica.revision = n;
     this.#replica.tailBytes += end - start;
   }
 
   /** After an outcome that nobody knows nothing more is written. */
-  #trusting<T>(write: () => T): T {
+  #trusting(write: (journal: Journal) => void): void {
     try {
-      return write();
+      write(this.#journal!);
     } catch (error) {
       if (error instanceof PawlError && error.code === "commit_unknown") this.#broken = error;
       throw error;

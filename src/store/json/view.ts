@@ -20,8 +20,6 @@ import { headerOf, type Places } from "./recovery.ts";
 export type Host = WatchHost & {
   readonly random: OpenOptions["random"];
   note(view: ViewNote): void;
-  /** Settles when everything that is in the replica is in the journal. */
-  written(): Promise<void>;
 };
 
 /** How far a small view may be behind. */
@@ -181,7 +179,6 @@ export class View {
 /** Builds the next view outside the lock, then puts it in place under it; also when an edit came in meanwhile, if `anyway`. */
 async function replaceView(host: Host, watch: EditWatch, spend: (ms: number) => void, anyway: boolean): Promise<Found> {
   const { fs, places, clock, random } = host;
-  await host.written();
   const { revision, tables } = host.replica();
   let began = clock.monotonic();
   const shown = new Map<string, readonly Rec[]>();

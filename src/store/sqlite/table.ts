@@ -1,6 +1,7 @@
 // One kind of records as a table of SQLite: its statements, made once for each shape and kept, how its rows are read, and
 // what a guard means on it. Invariant: what is remembered of rows is dropped before it can be out of date (see `forget` in
 // write.ts).
+import { PawlError } from "../../base/errors.ts";
 import type { Json } from "../../base/json.ts";
 import { LIMITS } from "../../base/limits.ts";
 import { emptyOf, keyParts } from "../check.ts";
@@ -29,6 +30,9 @@ export type Table = {
   readonly special: ReadonlySet<string>;
   readonly row: Value[];
   readonly statements: Map<string, Statement>;
+  /** Statements by the columns that have a value, as the bits of a number. */
+  readonly inserts: Map<number, Statement>;
+  readonly upserts: Map<number, Statement>;
   sets: Shape;
   guards: Shape;
   /**
@@ -46,11 +50,14 @@ export type Table = {
 export type Tally = { writes: number };
 type Guarded = { readonly shape: Shape; readonly row: Row };
 
+/** So that which of them have a value is one number. */
+const MOST_FIELDS = 51;
 /** More shapes than any program has; beyond it they are made by data, and must not fill the memory. */
-const SHAPES = 2000;
+export const SHAPES = 2000;
 
 export function newTable(db: Driver, path: string, kind: Kind, model: Model, tally: Tally, present: sql.Present | null): Table {
   const names = Object.keys(kind.fields);
+  if (names.length > MOST_FIELDS) throw new PawlError("internal", `The kind ${kind.name} has more than ${MOST_FIELDS} fields.`);
   const slots = new Map(names.map((name, i) => [name, i]));
   const uniques = Object.entries(kind.indexes)
     .filter(([, index]) => index.unique)
@@ -61,7 +68,7 @@ export function newTable(db: Driver, path: string, kind: Kind, model: Model, tal
     types: names.map((name) => kind.fields[name]!),
     keySlots: kind.key.map((field) => slots.get(field)!),
     row: new Array<Value>(names.length + 1).fill(null),
-    statements: new Map(), sets: newShape([], true), guards: newShape([], true),
+    statements: new Map(), inserts: new Map(), upserts: new Map(), sets: newShape([], true), guards: newShape([], true),
     nextId: null, storedId: 0, heads: new Map(), guarded: new Map(), tally,
   };
 }

@@ -6,7 +6,7 @@ import { checkText, type Json } from "../../base/json.ts";
 import { checkFields, checkTyped } from "../check.ts";
 import * as sql from "../sql.ts";
 import type { Value } from "./driver.ts";
-import { decode, encode, getRecord, keyValues, nextShape, param, prepared, type Table } from "./table.ts";
+import { decode, encode, getRecord, keyValues, nextShape, param, prepared, SHAPES, type Table } from "./table.ts";
 import type { FieldType, Fields, Key, Kind, NewId, Rec } from "../store.ts";
 
 /** What put number i was assigned, for `{ $new: i }`. */
@@ -14,6 +14,8 @@ export type Ids = (string | number | undefined)[];
 /** What stands in the way of a put; null for a record that is not there. */
 export type Taken = { readonly record: Rec | null };
 
+/** Columns in one half of a shape; no kind has more than two halves. */
+const BITS = 31;
 /** Chains and guards remembered; many more than are at work at once. */
 const KNOWN = 10_000;
 
@@ -80,12 +82,37 @@ export function writeRecord(table: Table, fields: Fields, ids: Ids, assigned: st
   const taken = table.uniques.length > 0 ? takenBy(table) : null;
   if (taken) return { record: taken };
   if (kind.assign !== undefined) countId(table, row[table.keySlots[0]!]!);
-  // An assigned id is new by definition: should a row have it, the counter is wrong and nothing may be replaced.
-  const statement = assigned === undefined ? prepared(table, "upsert", () => sql.upsertText(kind)) : prepared(table, "insert", () => sql.insertText(kind));
-  statement.run(...row);
+  insertRow(table, assigned !== undefined);
   if (table.guarded.size > 0) forgetGuarded(table, table.keySlots.map((slot) => row[slot] as string | number));
   table.tally.writes++;
   return null;
+}
+
+/** Writes `table.row`. Nulls are not handed over: most of a record's fields are, and each costs as much as a value. */
+function insertRow(table: Table, isNew: boolean): void {
+  const { row, kind } = table;
+  const values: Value[] = [];
+  // Which columns have a value, as the bits of a number.
+  let low = 0;
+  let high = 0;
+  for (let slot = 0; slot < row.length; slot++) {
+    const value = row[slot]!;
+    if (value === null) continue;
+    values.push(value);
+    if (slot < BITS) low |= 1 << slot;
+    else high |= 1 << (slot - BITS);
+  }
+  // An assigned id is new by definition: should a row have it, the counter is wrong and nothing may be replaced.
+  const inserts = isNew ? table.inserts : table.upserts;
+  const shape = high * 2 ** BITS + low;
+  let statement = inserts.get(shape);
+  if (!statement) {
+    const columns = sql.columnsOf(kind).filter((_, slot) => row[slot] !== null);
+    statement = table.db.prepare(isNew ? sql.insertText(kind, columns) : sql.upsertText(kind, columns));
+    if (inserts.size > SHAPES) inserts.clear();
+    inserts.set(shape, statement);
+  }
+  statement.run(...values);
 }
 
 /** Before what a guard read of a record could be out of date. */

@@ -6,7 +6,6 @@ const CHECKPOINT = "src/store/json/checkpoint.ts";
 const RECOVERY = "src/store/json/recovery.ts";
 const JSON_STORE = "src/store/json/json.ts";
 const LEDGER = "src/store/json/ledger.ts";
-const FLIGHT = "src/store/json/flight.ts";
 const VIEW = "src/store/json/view.ts";
 const FS = "src/base/fs.ts";
 const LOCK = "src/base/lock.ts";
@@ -17,16 +16,11 @@ const SEGMENTS = [DISK, "a power cut at any moment, over segments"] as const;
 const KILLED = [DISK, "killed at any moment, another"] as const;
 const FAULTS = ["tests/crash/faults.test.ts", "a fault at any call"] as const;
 const json = (name: string) => ["tests/store/json.test.ts", name] as const;
-const flight = (name: string) => ["tests/store/json-flight.test.ts", name] as const;
 const lock = (name: string) => ["tests/store/lock.test.ts", name] as const;
 
 export const STORE_MUTANTS: readonly Mutant[] = [
   { name: "the journal is not flushed", file: JOURNAL, find: "this.#fs.fdatasync(this.#fd);\n    } catch (error) {\n      return", replace: "} catch (error) {\n      return", test: SHORT },
   { name: "answered before the journal is flushed", file: JOURNAL, find: "this.#fs.fdatasync(this.#fd);\n    } catch (error) {\n      return", replace: "const fd = this.#fd;\n      setImmediate(() => this.#fs.fdatasync(fd));\n    } catch (error) {\n      return", test: SHORT },
-  { name: "a batch is answered before it is flushed beside the event loop", file: FLIGHT, find: "if (line) await this.#flush(line);", replace: "if (line) void this.#flush(line);", test: flight("while a batch is flushed") },
-  { name: "what is applied and not written is read", file: JSON_STORE, find: "    while (this.#flight.unwritten) await this.#flight.unwritten;\n    return this.#beside.fillAll", replace: "    return this.#beside.fillAll", test: flight("the next batch is applied meanwhile") },
-  { name: "what may not be on the disk is shown", file: LEDGER, find: "      this.#replica.tables.undo(kept);\n", replace: "", test: flight("when the new segment fails too") },
-  { name: "the lock is let go before an asynchronous section is over", file: LOCK, find: "    if (result instanceof Promise) return this.#keep(result);\n", replace: "", test: lock("an asynchronous section keeps the lock") },
   { name: "the name of a new segment is not made durable", file: JOURNAL, find: "fs.rename(temp, path);\n  fs.fsyncDir(dir);", replace: "fs.rename(temp, path);", test: SEGMENTS },
   { name: "a segment somebody else made is followed before its name is durable", file: RECOVERY, find: "if (writable) fs.fsyncDir(places.journal);", replace: "", test: KILLED },
   { name: "folders somebody else made are taken as durable", file: RECOVERY, find: "missing.length === 0 && hasJournal(fs, places)", replace: "missing.length === 0", test: KILLED },
@@ -34,7 +28,7 @@ export const STORE_MUTANTS: readonly Mutant[] = [
   { name: "a checkpoint is not flushed before it is named", file: CHECKPOINT, find: "createFileInSlices(fs, temp", replace: "createFileInSlices({ ...fs, fsync: () => undefined }, temp", test: SEGMENTS },
   { name: "a view is not flushed before it is named", file: VIEW, find: "createFileInSlices(fs, temp", replace: "createFileInSlices({ ...fs, fsync: () => undefined }, temp", test: SHORT },
   { name: "a view is not noted before it is in place", file: VIEW, find: "host.note(note);", replace: "setImmediate(() => host.note(note));", test: SHORT },
-  { name: "a flush that failed is tried again", file: JOURNAL, find: "return this.#rewrite(line, error);", replace: "this.#fs.fdatasync(this.#fd);", test: FAULTS },
+  { name: "a flush that failed is tried again", file: JOURNAL, find: "return this.#rewrite(at, body, error);", replace: "this.#fs.fdatasync(this.#fd);", test: FAULTS },
   { name: "a line whose outcome is unknown stays to be read", file: JOURNAL, find: "      // Readers would go on seeing the line, and continue a chain that the disk may not have.\n      this.#takeBack();", replace: "", test: FAULTS },
   { name: "a line that was half written stays", file: JOURNAL, find: "this.#fs.ftruncate(this.#fd, this.#position.end);\n    } catch", replace: "void this.#position;\n    } catch", test: json("short writes are gone on with") },
   { name: "a short write is taken for a whole one", file: FS, find: "done += n;", replace: "done = length;", test: json("short writes are gone on with") },
