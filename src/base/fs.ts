@@ -206,6 +206,8 @@ export function createFile(fs: FileSystem, path: string, pieces: Iterable<Uint8A
 
 /** Bytes between two flushes of a large file, so that no single one holds the disk (and this process) for long. */
 const SLICE_BYTES = 1 << 20;
+/** Bytes between two pauses. */
+const PAUSE_BYTES = 1 << 18;
 
 /** As `createFile`, for a large file that nobody waits for: `pause` is awaited between pieces. */
 export async function createFileInSlices(fs: FileSystem, path: string, pieces: Iterable<Uint8Array>, mode: number, pause: () => Promise<void>, like: FileStat | null = null): Promise<FileStat> {
@@ -213,12 +215,16 @@ export async function createFileInSlices(fs: FileSystem, path: string, pieces: I
   try {
     let size = 0;
     let flushed = 0;
+    let paused = 0;
     for (const piece of pieces) {
       writeAll(fs, fd, piece);
       size += piece.length;
-      if (size - flushed < SLICE_BYTES) continue;
-      fs.fdatasync(fd);
-      flushed = size;
+      if (size - paused < PAUSE_BYTES) continue;
+      if (size - flushed >= SLICE_BYTES) {
+        fs.fdatasync(fd);
+        flushed = size;
+      }
+      paused = size;
       await pause();
     }
     return finishFile(fs, fd, size, mode, like);

@@ -10,8 +10,18 @@ import type { Index, Key, Kind, Query, Rec, Scalar } from "./store.ts";
 
 /** A place that outlives the versions of a record, so that an index need not move when none of its fields changed. */
 export type Row = KeyParts & { rec: Rec };
-/** `looks`: bit i is set when field i of the table's `indexed` decides whether and where a record is in it. */
-export type IndexState = { readonly name: string; readonly index: Index; readonly looks: number; readonly order: readonly string[]; readonly rows: Ordered<Row>; readonly unique: Map<string, Row> | null };
+export type IndexState = {
+  readonly name: string;
+  readonly index: Index;
+  /** Bit i is set when field i of the table's `indexed` decides whether and where a record is in it. */
+  readonly looks: number;
+  /** What a record must have to be in it, and must not have null. */
+  readonly wants: readonly (readonly [string, Scalar])[];
+  readonly notNull: readonly string[];
+  readonly order: readonly string[];
+  readonly rows: Ordered<Row>;
+  readonly unique: Map<string, Row> | null;
+};
 export type Table = {
   readonly kind: Kind;
   readonly rows: Map<string | number, Row>;
@@ -33,7 +43,7 @@ export function newTable(kind: Kind): Table {
     const compare = name === "" ? (a: Row, b: Row) => compareKeys(a, b) : (a: Row, b: Row) => compareBy(fields, a.rec, b.rec) || compareKeys(a, b);
     // The key of a record never changes.
     const looks = name === "" ? 0 : looked(index).reduce((bits, field) => bits | (1 << indexed.indexOf(field)), 0);
-    return { name, index, looks, order, rows: new Ordered<Row>(compare), unique };
+    return { name, index, looks, wants: Object.entries(index.where ?? {}), notNull: index.notNull ?? [], order, rows: new Ordered<Row>(compare), unique };
   };
   const indexes = Object.entries(kind.indexes).map(([name, index]) => state(name, index));
   return { kind, rows: new Map(), primary: state("", { fields: kind.key }), indexes, indexed, heads: new Map(), nextId: 1 };
@@ -69,14 +79,14 @@ export function writeRow(table: Table, id: string | number, row: Row | undefined
   if (!row) {
     if (next) addRow(table, id, next);
   } else if (!next) {
-    for (const index of table.indexes) if (belongs(index.index, row.rec)) leave(index, row);
+    for (const index of table.indexes) if (belongs(index, row.rec)) leave(index, row);
     table.primary.rows.remove(row);
     table.rows.delete(id);
   } else {
     const changed = changedBits(table, row.rec, next);
-    for (const index of table.indexes) if ((index.looks & changed) !== 0 && belongs(index.index, row.rec)) leave(index, row);
+    for (const index of table.indexes) if ((index.looks & changed) !== 0 && belongs(index, row.rec)) leave(index, row);
     row.rec = next;
-    for (const index of table.indexes) if ((index.looks & changed) !== 0 && belongs(index.index, next)) enter(index, row);
+    for (const index of table.indexes) if ((index.looks & changed) !== 0 && belongs(index, next)) enter(index, row);
   }
 }
 
@@ -86,7 +96,7 @@ function addRow(table: Table, id: string | number, rec: Rec): void {
   const row: Row = { rec, k0, k1, k2, more };
   table.rows.set(id, row);
   table.primary.rows.insert(row);
-  for (const index of table.indexes) if (belongs(index.index, rec)) enter(index, row);
+  for (const index of table.indexes) if (belongs(index, rec)) enter(index, row);
 }
 
 export function indexOf(table: Table, name: string | undefined): IndexState {
@@ -95,9 +105,11 @@ export function indexOf(table: Table, name: string | undefined): IndexState {
   return state;
 }
 
-function belongs(index: Index, rec: Rec): boolean {
-  for (const field in index.where) if ((rec[field] ?? null) !== index.where[field]) return false;
-  return !index.notNull?.some((field) => (rec[field] ?? null) === null);
+/** Plain loops: every index is asked about every record that is new. */
+function belongs({ wants, notNull }: IndexState, rec: Rec): boolean {
+  for (let i = 0; i < notNull.length; i++) if ((rec[notNull[i]!] ?? null) === null) return false;
+  for (let i = 0; i < wants.length; i++) if ((rec[wants[i]![0]] ?? null) !== wants[i]![1]) return false;
+  return true;
 }
 
 /** Which of the indexed fields two versions of a record differ in. */
@@ -123,7 +135,7 @@ function leave(state: IndexState, row: Row): void {
 /** The other record that already has these values in a unique index, if any. */
 export function takenBy(table: Table, next: Rec, id: string | number): Rec | null {
   for (const state of table.indexes) {
-    if (!state.unique || !belongs(state.index, next)) continue;
+    if (!state.unique || !belongs(state, next)) continue;
     const other = state.unique.get(uniqueText(state, next));
     if (other && other !== table.rows.get(id)) return other.rec;
   }

@@ -4,7 +4,7 @@
 import { PawlError } from "../../base/errors.ts";
 import type { Json } from "../../base/json.ts";
 import { LIMITS } from "../../base/limits.ts";
-import { emptyOf, keyParts } from "../check.ts";
+import { emptyOf, inLastOrder, keyParts } from "../check.ts";
 import * as sql from "../sql.ts";
 import { corrupt, type Driver, type Row, type Statement, type Value } from "./driver.ts";
 import type { FieldType, Key, Kind, Model, Query, Rec, Scalar } from "../store.ts";
@@ -24,6 +24,8 @@ export type Table = {
   readonly names: readonly string[];
   readonly types: readonly FieldType[];
   readonly slots: ReadonlyMap<string, number>;
+  /** The same, by the place of the field in a record. */
+  readonly slotOf: { get(field: string, place: number): number | undefined };
   readonly keySlots: readonly number[];
   readonly uniques: readonly Unique[];
   /** Fields a `set` cannot simply write: they are in the key or decide what a unique index holds. */
@@ -64,7 +66,7 @@ export function newTable(db: Driver, path: string, kind: Kind, model: Model, tal
     .map(([name, index]) => ({ name, fields: index.fields, where: Object.entries(index.where ?? {}), notNull: index.notNull ?? [] }));
   const special = new Set([...kind.key, ...uniques.flatMap((unique) => [...unique.fields, ...unique.where.map(([field]) => field), ...unique.notNull])]);
   return {
-    db, path, kind, present, names, slots, uniques, special, seal: model.seal,
+    db, path, kind, present, names, slots, slotOf: inLastOrder(slots), uniques, special, seal: model.seal,
     types: names.map((name) => kind.fields[name]!),
     keySlots: kind.key.map((field) => slots.get(field)!),
     row: new Array<Value>(names.length + 1).fill(null),

@@ -60,14 +60,15 @@ function resolved(value: Json | NewId, ids: Ids, type: FieldType | undefined): J
 }
 
 export function writeRecord(table: Table, fields: Fields, ids: Ids, assigned: string | number | undefined): Taken | null {
-  const { kind, row, slots, types } = table;
+  const { kind, row, slotOf, types } = table;
   const extraSlot = types.length;
   row.fill(null);
   let extra: { [field: string]: Json } | null = null;
+  let place = 0;
   for (const field in fields) {
     const given = fields[field];
     if (given === undefined) continue;
-    const slot = slots.get(field);
+    const slot = slotOf.get(field, place++);
     const value = typeof given === "object" ? resolved(given, ids, slot === undefined ? undefined : types[slot]) : given;
     checkTyped(kind, field, slot === undefined ? "json" : types[slot]!, value);
     if (slot === undefined) {
