@@ -113,7 +113,7 @@ for (const name of DATABASES) {
       execute: async (task, { step }) => {
         await other.tasks.release(task.id, { force: true });
         await other.breakers.open("queue:default"); // nobody takes it again
-        await step.transaction("late", (sql) => run(sql, "insert into my_ledger values (1, 'late')")).then(() => outcomes.push("kept"), (error: Error) => outcomes.push(isPawlError(error) ? error.code : error.message));
+        await step.transaction("late", async (sql) => void (await run(sql, "insert into my_ledger values (1, 'late')"))).then(() => outcomes.push("kept"), (error: Error) => outcomes.push(isPawlError(error) ? error.code : error.message));
       },
     });
     await eventually(() => outcomes.length === 1, "it ends");
