@@ -42,9 +42,13 @@ test("killed at any moment, with fields in files of their own, then the power go
   clean(await killed("PAGES", options), 2_000, (line) => t.diagnostic(line));
 });
 
+test("killed at any moment of a short life, another goes on with what was not durable, then the power goes", async (t) => {
+  clean(await killed("SHORT", { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 1, most: 60 }), 10_000, (line) => t.diagnostic(line));
+});
+
 test("killed at any moment, another goes on with what was not durable, then the power goes", async (t) => {
-  const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 1, most: 76 };
-  clean(await killed("ROTATIONS", options), 118_000, (line) => t.diagnostic(line));
+  const options = { checkpointBytes: CHECKPOINT_BYTES, names: 4, every: 1, most: 34 };
+  clean(await killed("ROTATIONS", options), 64_000, (line) => t.diagnostic(line));
 });
 
 test("killed at any moment of a life with views and an edit, then the power goes", { timeout: 300_000 }, async (t) => {

@@ -13,7 +13,7 @@ const LOCK = "src/base/lock.ts";
 const DISK = "tests/crash/disk.test.ts";
 const SHORT = [DISK, "a power cut at any moment of a short life"] as const;
 const SEGMENTS = [DISK, "a power cut at any moment, over segments"] as const;
-const KILLED = [DISK, "killed at any moment, another"] as const;
+const KILLED = [DISK, "killed at any moment of a short life"] as const;
 const FAULTS = ["tests/crash/faults.test.ts", "a fault at any call"] as const;
 const json = (name: string) => ["tests/store/json.test.ts", name] as const;
 const lock = (name: string) => ["tests/store/lock.test.ts", name] as const;
