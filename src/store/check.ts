@@ -92,9 +92,15 @@ export function checkFields(kind: Kind, fields: { readonly [field: string]: unkn
     const value = fields[field];
     if (value === undefined) continue;
     const type = types.get(field, place++);
-    if (type === undefined) checkText(field, `the name of a field of ${kind.name}`);
+    if (type === undefined) checkName(kind, field);
     checkTyped(kind, field, type ?? "json", value as Json);
   }
+}
+
+/** Throws `value_refused` for a name that a field which is not declared cannot have: assigned, `__proto__` is no field. */
+export function checkName(kind: Kind, field: string): void {
+  if (field === "__proto__") throw new PawlError("value_refused", `A ${kind.name} cannot have a field named __proto__.`);
+  checkText(field, `the name of a field of ${kind.name}`);
 }
 
 /**

@@ -346,7 +346,6 @@ function resolve(kind: Kind, fields: Fields, ids: readonly (string | number | un
   let result: { [field: string]: Json } | null = null;
   for (const field in fields) {
     const value = fields[field];
-    if (field === "__proto__") throw new PawlError("value_refused", `A ${kind.name} cannot have a field named __proto__.`);
     if (typeof value !== "object" || !isNewId(value) || !isIdType(kind.fields[field])) continue;
     result ??= { ...(fields as Rec) };
     result[field] = newId(value, ids);

@@ -199,6 +199,16 @@ const bad = cases("bad data", {
     succeeded(results[5]);
     assert.equal(await store.count("item"), 0);
   },
+  "is a field named __proto__, however it comes": async (store) => {
+    // Not a literal, in which it would not be a field at all.
+    const own = JSON.parse('{"__proto__":{"status":"completed"}}') as Fields;
+    await write(store, addItem({ id: 1, title: "kept" }));
+    refused(await commit(store, { puts: [addItem(own)] }));
+    refused(await commit(store, { puts: [set("item", 1, own)] }));
+    refused(await commit(store, { puts: [put("event", { ...own, item_id: 1, what: "said" })] }));
+    assert.equal(await store.count("item"), 1);
+    await holds(store, "item", 1, { title: "kept" });
+  },
   "is refused in a claim as in a commit": async (store) => {
     const order = { kind: "item", queries: [{ index: "due" }], order: ["priority"], limit: 1 };
     refused(await store.claim(order, () => ({ puts: [addItem({ id: 1 }), addItem({ title: "\0" })] })));

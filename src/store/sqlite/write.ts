@@ -2,8 +2,8 @@
 // Invariant: nothing is written before everything about the put was found good, so a conflict or bad data in the first
 // write of a change leaves nothing to take back.
 import { PawlError } from "../../base/errors.ts";
-import { checkText, type Json } from "../../base/json.ts";
-import { checkFields, checkTyped } from "../check.ts";
+import type { Json } from "../../base/json.ts";
+import { checkFields, checkName, checkTyped } from "../check.ts";
 import * as sql from "../sql.ts";
 import type { Value } from "./driver.ts";
 import { decode, encode, getRecord, keyValues, nextShape, param, prepared, SHAPES, type Table } from "./table.ts";
@@ -46,7 +46,10 @@ function resolve(table: Table, fields: Fields, ids: Ids): { [field: string]: Jso
   const result: { [field: string]: Json } = {};
   for (const field in fields) {
     const value = fields[field];
-    if (value !== undefined) result[field] = resolved(value, ids, table.types[table.slots.get(field) ?? -1]);
+    if (value === undefined) continue;
+    const slot = table.slots.get(field);
+    if (slot === undefined) checkName(table.kind, field);
+    result[field] = resolved(value, ids, table.types[slot ?? -1]);
   }
   return result;
 }
@@ -72,7 +75,7 @@ export function writeRecord(table: Table, fields: Fields, ids: Ids, assigned: st
     const value = typeof given === "object" ? resolved(given, ids, slot === undefined ? undefined : types[slot]) : given;
     checkTyped(kind, field, slot === undefined ? "json" : types[slot]!, value);
     if (slot === undefined) {
-      checkText(field, `the name of a field of ${kind.name}`);
+      checkName(kind, field);
       (extra ??= {})[field] = value;
     }
     else if (value !== null) row[slot] = encode(types[slot]!, value);
