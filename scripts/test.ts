@@ -38,6 +38,8 @@ if (!process.env['PAWL_TEST_PG_URL']) {
   try {
     server = await startPostgres();
     process.env['PAWL_TEST_PG_URL'] = server.url;
+    // It ends with the tests, and what they leave in it with it.
+    process.env['PAWL_TEST_PG_OURS'] = '1';
   } catch (error) {
     console.error(`test: ${(error as Error).message}`);
   }
