@@ -13,7 +13,7 @@ import { Beside } from "./beside.ts";
 import { checkpointDue, emptyReplica, pruneCheckpoints, type Replica, writeCheckpoint } from "./checkpoint.ts";
 import { doorOf, outstanding } from "./edits.ts";
 import type { Body } from "./journal.ts";
-import { type Applied, Ledger } from "./ledger.ts";
+import { Ledger, type Work } from "./ledger.ts";
 import { createFolders, hasJournal, type Places, placesOf, refuseNetwork, refuseShortened, removeAbandoned } from "./recovery.ts";
 import { upgrade } from "./upgrade.ts";
 import { refuseImpossibleView, View } from "./view.ts";
@@ -84,7 +84,7 @@ class JsonStore implements Store {
       section: (fn) => this.#locked(fn),
       note: (view) => this.#ledger.append({ view }),
       refresh: () => void this.#reading(),
-      merge: (edit, decide) => void this.#finish(this.#ledger.apply((tables, now, ops) => decide(tables, now, (change) => tables.apply(change, now, ops)), edit)),
+      merge: (edit, decide) => void this.#keep((tables, now, ops) => decide(tables, now, (change) => tables.apply(change, now, ops)), edit),
     });
   }
 
@@ -131,7 +131,7 @@ class JsonStore implements Store {
     return this.#locked(() => {
       this.#requireUsable();
       const { seal } = this.#ledger.replica;
-      return this.#finish(this.#ledger.apply((tables, now, effects) => works.map((work) => refusedBy(seal, work, this.location) ?? tables.work(this.#beside.take(work), now, effects))));
+      return this.#keep((tables, now, effects) => works.map((work) => refusedBy(seal, work, this.location) ?? tables.work(this.#beside.take(work), now, effects)));
     });
   }
 
@@ -140,12 +140,10 @@ class JsonStore implements Store {
       this.#requireUsable();
       const refused = refusedBy(this.#ledger.replica.seal, { claim: order, decide }, this.location);
       if (refused) return refused;
-      return this.#finish(
-        this.#ledger.apply((tables, now, effects) => {
-          const change = decide(tables.due(order), now);
-          return change ? tables.apply(change, now, effects) : null;
-        }),
-      );
+      return this.#keep((tables, now, effects) => {
+        const change = decide(tables.due(order), now);
+        return change ? tables.apply(change, now, effects) : null;
+      });
     });
   }
 
@@ -247,10 +245,11 @@ class JsonStore implements Store {
     });
   }
 
-  /** Under the lock: writes what was applied, flushes it, and gives its answer. */
-  #finish<T>(applied: Applied<T>): T {
-    if (this.#ledger.finish(applied)) this.#written();
-    return applied.result;
+  /** Under the lock: what `apply` makes of the tables, kept. */
+  #keep<T>(apply: Work<T>, edit?: string): T {
+    const { result, wrote } = this.#ledger.keep(apply, edit);
+    if (wrote) this.#written();
+    return result;
   }
 
   /** Under the lock. A new command does not write beside an edit that it cannot read; one that was at work goes on. */

@@ -22,8 +22,8 @@ type Home = Pick<OpenOptions, "damaged"> & {
   readonly notice: (line: string) => void;
 };
 
-/** What was applied to the tables: its answer, and what the journal is to say of it (null: nothing). */
-export type Applied<T> = { readonly result: T; readonly now: number; readonly ops: string | null; readonly edit: string | null };
+/** Applies changes to the tables at `now` (ms), pushing what they wrote onto `effects`. */
+export type Work<T> = (tables: Tables, now: number, effects: Effect[]) => T;
 
 export class Ledger {
   readonly #home: Home;
@@ -106,63 +106,37 @@ export class Ledger {
 
   /* ---------- writing: under the lock, caught up ---------- */
 
-  /** Applies; takes all back when that fails. `edit`: what is applied is the hand edit with this hash. */
-  apply<T>(apply: (tables: Tables, now: number, effects: Effect[]) => T, edit: string | null = null): Applied<T> {
+  /** Applies, writes what came of it, flushes and keeps it; takes all back when that fails. `edit`: it is the hand edit with this hash. */
+  keep<T>(apply: Work<T>, edit?: string): { readonly result: T; readonly wrote: boolean } {
     const { tables } = this.#replica;
     const now = this.#home.clock.now();
     const effects: Effect[] = [];
     try {
       const result = apply(tables, now, effects);
-      const body: Body = edit === null ? { ops: effects } : { ops: effects, edit };
-      return { result, now, ops: effects.length > 0 || edit !== null ? textOf(body) : null, edit };
-    } catch (error) {
-      tables.undo();
-      throw error;
-    }
-  }
-
-  /** Writes what was applied, flushes and keeps it; takes it back when that fails. False when there was nothing to write. */
-  finish({ now, ops, edit }: Applied<unknown>): boolean {
-    const { tables } = this.#replica;
-    try {
-      if (ops !== null) {
-        this.#trusting((journal) => journal.append(iso(now), ops));
-        this.#count();
-      }
-      if (edit !== null) rememberHash(this.#replica, edit);
+      const wrote = effects.length > 0 || edit !== undefined;
+      if (wrote) this.append(edit === undefined ? { ops: effects } : { ops: effects, edit }, now);
+      if (edit !== undefined) rememberHash(this.#replica, edit);
       tables.keep();
       this.#home.beside.tidy(tables);
-      return ops !== null;
+      return { result, wrote };
     } catch (error) {
       tables.undo();
       throw error;
     }
   }
 
-  /** Appends what does not come out of the tables, and flushes it. */
-  append(body: Body): void {
-    this.#trusting((journal) => journal.append(iso(this.#home.clock.now()), textOf(body)));
-    const { start, end, n } = this.#journal!.position;
-    if ("ops" in body) this.#count();
-    else takeLine(this.#replica, { n, prev: "", at: "", ...body } as Line, end - start);
-  }
-
-  /** The last line has writes: the state is as of it, and a checkpoint that much further back. */
-  #count(): void {
-    const { start, end, n } = this.#journal!.position;
-    this.#replica.revision = n;
-    this.#replica.tailBytes += end - start;
-  }
-
-  /** After an outcome that nobody knows nothing more is written. */
-  #trusting(write: (journal: Journal) => void): void {
+  /** Appends one line and flushes it. After an outcome that nobody knows nothing more is written. */
+  append(body: Body, now = this.#home.clock.now()): void {
+    const journal = this.#journal!;
     try {
-      write(this.#journal!);
+      journal.append(iso(now), JSON.stringify(body).slice(1, -1));
     } catch (error) {
       if (error instanceof PawlError && error.code === "commit_unknown") this.#broken = error;
       throw error;
     }
+    const { start, end, n } = journal.position;
+    if (!("ops" in body)) return takeLine(this.#replica, { n, prev: "", at: "", ...body } as Line, end - start);
+    this.#replica.revision = n;
+    this.#replica.tailBytes += end - start;
   }
 }
-
-const textOf = (body: Body): string => JSON.stringify(body).slice(1, -1);

@@ -55,7 +55,7 @@ type Guarded = { readonly shape: Shape; readonly row: Row };
 /** So that which of them have a value is one number. */
 const MOST_FIELDS = 51;
 /** More shapes than any program has; beyond it they are made by data, and must not fill the memory. */
-export const SHAPES = 2000;
+const SHAPES = 2000;
 
 export function newTable(db: Driver, path: string, kind: Kind, model: Model, tally: Tally, present: sql.Present | null): Table {
   const names = Object.keys(kind.fields);
@@ -77,12 +77,15 @@ export function newTable(db: Driver, path: string, kind: Kind, model: Model, tal
 
 /* ---------- statements ---------- */
 
-export function prepared(table: Table, name: string, text: () => string): Statement {
-  let statement = table.statements.get(name);
+export const prepared = (table: Table, name: string, text: () => string): Statement => preparedIn(table, table.statements, name, text);
+
+/** The statement that is kept under a key; prepared when there is none. */
+export function preparedIn<K>({ db }: Table, statements: Map<K, Statement>, key: K, text: () => string): Statement {
+  let statement = statements.get(key);
   if (!statement) {
-    if (table.statements.size > SHAPES) table.statements.clear();
-    statement = table.db.prepare(text());
-    table.statements.set(name, statement);
+    if (statements.size > SHAPES) statements.clear();
+    statement = db.prepare(text());
+    statements.set(key, statement);
   }
   return statement;
 }

@@ -6,7 +6,7 @@ import type { Json } from "../../base/json.ts";
 import { checkFields, checkName, checkTyped } from "../check.ts";
 import * as sql from "../sql.ts";
 import type { Value } from "./driver.ts";
-import { decode, encode, getRecord, keyValues, nextShape, param, prepared, SHAPES, type Table } from "./table.ts";
+import { decode, encode, getRecord, keyValues, nextShape, param, prepared, preparedIn, type Table } from "./table.ts";
 import type { FieldType, Fields, Key, Kind, NewId, Rec } from "../store.ts";
 
 /** What put number i was assigned, for `{ $new: i }`. */
@@ -106,16 +106,10 @@ function insertRow(table: Table, isNew: boolean): void {
     if (slot < BITS) low |= 1 << slot;
     else high |= 1 << (slot - BITS);
   }
-  // An assigned id is new by definition: should a row have it, the counter is wrong and nothing may be replaced.
-  const inserts = isNew ? table.inserts : table.upserts;
   const shape = high * 2 ** BITS + low;
-  let statement = inserts.get(shape);
-  if (!statement) {
-    const columns = sql.columnsOf(kind).filter((_, slot) => row[slot] !== null);
-    statement = table.db.prepare(isNew ? sql.insertText(kind, columns) : sql.upsertText(kind, columns));
-    if (inserts.size > SHAPES) inserts.clear();
-    inserts.set(shape, statement);
-  }
+  const columns = () => sql.columnsOf(kind).filter((_, slot) => row[slot] !== null);
+  // An assigned id is new by definition: should a row have it, the counter is wrong and nothing may be replaced.
+  const statement = isNew ? preparedIn(table, table.inserts, shape, () => sql.insertText(kind, columns())) : preparedIn(table, table.upserts, shape, () => sql.upsertText(kind, columns()));
   statement.run(...values);
 }
 
