@@ -3,7 +3,7 @@
 import { hash } from "node:crypto";
 import { fdatasyncSync, openSync, writeSync } from "node:fs";
 import { crc32 } from "node:zlib";
-import { groupCommit, load, report, type Engine } from "./floor.ts";
+import { groupCommit, run, type Engine } from "./floor.ts";
 
 type Task = { id: number; description: string; input: object; status: string; attempts: number; fence: number; revision: number; head: string; at: string; result?: unknown };
 const file = openSync(process.argv[2]!, "a");
@@ -70,4 +70,4 @@ const engine: Engine<Task> = {
       write({ task: done, transition });
     }),
 };
-report(await load(engine, Number(process.argv[3]), Number(process.argv[4])));
+await run(engine);

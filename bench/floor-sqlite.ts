@@ -2,7 +2,7 @@
 // group-committed, with none of an engine's care (no retry, lease renewal, checks, conflicts). A measuring stick only.
 import { hash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
-import { groupCommit, load, report, type Engine } from "./floor.ts";
+import { groupCommit, run, type Engine } from "./floor.ts";
 
 const db = new DatabaseSync(process.argv[2]!);
 db.exec("pragma journal_mode=wal; pragma synchronous=full");
@@ -50,4 +50,4 @@ const engine: Engine<Row> = {
       if (finish.run(JSON.stringify(result), head, iso(), iso(), task.id, task.fence, task.revision).changes !== 1) throw new Error("conflict");
     }),
 };
-report(await load(engine, Number(process.argv[3]), Number(process.argv[4])));
+await run(engine);

@@ -1,5 +1,6 @@
-// What the two floors share: group commit in its shortest form, the load (16 producers, N tasks of five steps, C in flight)
-// and the figures. The same load is put on Pawl by load.ts.
+// What the two floors share: group commit in its shortest form, the load (16 producers, N tasks of five steps, C in flight),
+// the wait from an add to the start of its task, and the figures. The same is asked of Pawl by load.ts and latency.ts.
+// node floor-NAME.ts FILE TASKS IN_FLIGHT, or: node floor-NAME.ts FILE idle
 
 export type Engine<T> = {
   add(n: number): Promise<unknown>;
@@ -26,6 +27,39 @@ export function groupCommit(flush: (bodies: (() => unknown)[]) => Promise<unknow
       if (!scheduled) setImmediate(() => void run());
       scheduled = true;
     });
+}
+
+export function run<T>(engine: Engine<T>): Promise<void> {
+  const [, , , tasks, inFlight] = process.argv;
+  return (tasks === "idle" ? idle(engine) : load(engine, Number(tasks), Number(inFlight))).then(report);
+}
+
+/** What `idle` and latency.ts have worked before they measure: a worker that is idle has been at work, and its code is compiled. */
+export const WORKED = 2_000;
+export const SAMPLES = 300;
+/** Between two adds, so that the worker is idle. */
+export const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10));
+
+/** From an add to the start of its task: the claim goes in the flush of the add, as late as possible and as early as needed. */
+async function idle<T>(engine: Engine<T>): Promise<Waits> {
+  await load(engine, WORKED, 100);
+  const waits: number[] = [];
+  for (let i = 0; i < SAMPLES; i++) {
+    await pause();
+    const start = performance.now();
+    void engine.add(i);
+    const [task] = await engine.claim(1);
+    waits.push(performance.now() - start);
+    await engine.complete(task!, null);
+  }
+  return waitsOf(waits);
+}
+
+export type Waits = { readonly samples: number; readonly p50_ms: number; readonly p95_ms: number; readonly max_ms: number };
+
+export function waitsOf(waits: readonly number[]): Waits {
+  const sorted = [...waits].sort((a, b) => a - b);
+  return { samples: sorted.length, p50_ms: round(sorted[sorted.length >> 1]!, 2), p95_ms: round(sorted[Math.floor(sorted.length * 0.95)]!, 2), max_ms: round(sorted.at(-1)!, 2) };
 }
 
 export type Figures = { readonly tasks: number; readonly tasks_s: number; readonly cpu_ms_task: number; readonly rss_mb: number };

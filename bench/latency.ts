@@ -2,22 +2,25 @@
 // "other": this process works, a second one adds; both read the machine's monotonic clock, which processes share.
 import { spawn } from "node:child_process";
 import { openState } from "../src/state.ts";
-import { report, round } from "./floor.ts";
+import { pause, report, SAMPLES, waitsOf, WORKED } from "./floor.ts";
 
-/** Enough for a worker that has been running for a while: the first dozens of tasks run code that is not compiled yet. */
-const SAMPLES = 300;
 const [, , location, from] = process.argv as [string, string, string, string];
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-if (from === "adder") await add();
+const ping = (sent: bigint) => ({ description: "ping", input: { sent: sent.toString() } });
+
+if (from === "adder") await adder();
 else await measure();
 
-async function add(): Promise<void> {
-  const state = await openState(location);
+async function add(state: Awaited<ReturnType<typeof openState>>): Promise<void> {
   for (let i = 0; i < SAMPLES; i++) {
-    await pause(10);
-    await state.tasks.add({ description: "ping", input: { sent: process.hrtime.bigint().toString() } });
+    await pause();
+    await state.tasks.add(ping(process.hrtime.bigint()));
   }
+}
+
+async function adder(): Promise<void> {
+  const state = await openState(location);
+  await add(state);
   await state.close();
 }
 
@@ -31,17 +34,12 @@ async function measure(): Promise<void> {
       return null;
     },
   });
+  await state.tasks.addAll(Array.from({ length: WORKED }, () => ping(0n)));
   await worker.idle();
-  if (from === "here") {
-    for (let i = 0; i < SAMPLES; i++) {
-      await pause(10);
-      await state.tasks.add({ description: "ping", input: { sent: process.hrtime.bigint().toString() } });
-    }
-  } else {
-    await new Promise((resolve) => spawn(process.execPath, [import.meta.filename, location, "adder"], { stdio: "inherit" }).on("exit", resolve));
-  }
-  while (waits.length < SAMPLES) await pause(10);
+  waits.length = 0;
+  if (from === "here") await add(state);
+  else await new Promise((resolve) => spawn(process.execPath, [import.meta.filename, location, "adder"], { stdio: "inherit" }).on("exit", resolve));
+  while (waits.length < SAMPLES) await pause();
   await state.close();
-  waits.sort((a, b) => a - b);
-  report({ samples: waits.length, p50_ms: round(waits[waits.length >> 1]!, 2), p95_ms: round(waits[Math.floor(waits.length * 0.95)]!, 2), max_ms: round(waits.at(-1)!, 2) });
+  report(waitsOf(waits));
 }

@@ -99,11 +99,31 @@ export function iso(ms: number): string {
   const at = Math.floor(ms);
   const instant = instants[at & 63]!;
   if (instant.at !== at) {
-    instant.text = new Date(at).toISOString();
+    instant.text = isoText(at);
     instant.at = at;
   }
   return instant.text;
 }
+
+const DAY_MS = 86_400_000;
+/** The last instant that Date knows, in the first millisecond of its day. */
+const LAST = 8.64e15;
+let day = NaN;
+let date = "";
+
+/** Only the date is asked of `Date`, once a day: its whole text takes ten times as long as the time of day put together here. */
+function isoText(at: number): string {
+  const today = Math.floor(at / DAY_MS);
+  if (today !== day || at > LAST) {
+    date = new Date(at).toISOString().slice(0, -"00:00:00.000Z".length);
+    day = today;
+  }
+  const ms = at - today * DAY_MS;
+  const seconds = Math.floor(ms / 1_000);
+  return `${date}${two(Math.floor(seconds / 3_600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}.${String(ms % 1_000).padStart(3, "0")}Z`;
+}
+
+const two = (n: number): string => (n < 10 ? `0${n}` : String(n));
 
 /** Milliseconds of an ISO time; NaN when it is not one. */
 export function parseIso(text: string): number {

@@ -162,6 +162,9 @@ type Waiting = { readonly section: () => unknown; readonly resolve: (value: neve
 const GATE_EVERY_MS = 2;
 const GATE_EVERY_TURNS = 50;
 
+/** A writer that has left the lock alone for this long may take it, where it is free, without passing the gate: once, so it keeps nobody out. */
+const RESTED_MS = 5;
+
 /**
  * Writers' turns at one state. A writer passes the gate, takes the lock, leaves the gate; one that waits for the lock keeps
  * the gate, so that a busy writer cannot get past it again and again.
@@ -172,6 +175,7 @@ export class Turn {
   readonly #options: WaitOptions;
   readonly #queue: Waiting[] = [];
   #passedAt = -Infinity;
+  #enteredAt = -Infinity;
   #turns = 0;
   #atGate = false;
   #waiting = false;
@@ -192,7 +196,7 @@ export class Turn {
   run<T>(section: () => T): Promise<T> {
     try {
       if (this.#closed) throw new PawlError("closed", "The state is closed.", { next: "Open it again." });
-      if (this.#queue.length === 0 && this.#enter()) return Promise.resolve(this.#inside(section));
+      if (this.#queue.length === 0 && (this.#enterRested() || this.#enter())) return Promise.resolve(this.#inside(section));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -225,6 +229,14 @@ export class Turn {
     }
   }
 
+  /** Only for who just came: one that has to wait does so at the gate. */
+  #enterRested(): boolean {
+    const now = this.#options.clock.monotonic();
+    if (this.#atGate || now - this.#enteredAt < RESTED_MS || !this.#lock.tryLock()) return false;
+    this.#enteredAt = now;
+    return true;
+  }
+
   #enter(): boolean {
     const now = this.#options.clock.monotonic();
     if (!this.#atGate && (now - this.#passedAt > GATE_EVERY_MS || ++this.#turns > GATE_EVERY_TURNS)) {
@@ -232,6 +244,7 @@ export class Turn {
       this.#atGate = true;
     }
     if (!this.#lock.tryLock()) return false;
+    this.#enteredAt = now;
     if (this.#atGate) {
       this.#gate.unlock();
       this.#atGate = false;

@@ -24,6 +24,8 @@ export class KnownBreakers {
   readonly #known = new Map<string, Breaker | null>();
   /** Those that were there when they were read last. */
   readonly #there = new Set<string>();
+  /** Lanes that had none over them when they were asked for last. A worker asks for the same again and again. */
+  #bare: Passage<Lane> | null = null;
 
   /** The breakers over a task that were there when it was claimed. */
   over(task: Task): string[] {
@@ -33,11 +35,15 @@ export class KnownBreakers {
   /** Read them again: a claim found that one has changed. */
   forget(): void {
     this.#known.clear();
+    this.#bare = null;
   }
 
   /** The lanes that let something through now. Opens a breaker that is over its limit when it holds something back. */
   async passages<L extends Lane>(committer: Committer, lanes: readonly L[], actor: string): Promise<Passage<L>[]> {
+    if (this.#bare?.lanes === lanes) return [this.#bare as Passage<L>];
     await this.#read(committer, lanes);
+    const ids = idsOf(lanes);
+    if (ids.every((id) => !this.#known.get(id))) return [(this.#bare = bare(lanes, ids)) as Passage<L>];
     const now = committer.store.clock.now();
     const free: L[] = [];
     const narrow: Passage<L>[] = [];
@@ -53,7 +59,7 @@ export class KnownBreakers {
 
   /** Only a closed breaker, or none, is remembered: nobody waits for such a one to change. */
   async #read(committer: Committer, lanes: readonly Lane[]): Promise<void> {
-    const wanted = [...new Set(lanes.flatMap(breakerIds))].filter((id) => {
+    const wanted = idsOf(lanes).filter((id) => {
       const known = this.#known.get(id);
       return known === undefined || (known !== null && known.status !== "closed");
     });
@@ -80,7 +86,7 @@ export class KnownBreakers {
   }
 
   #admit(lanes: readonly Lane[], actor: string): Passage<Lane>["admit"] {
-    const ids = [...new Set(lanes.flatMap(breakerIds))];
+    const ids = idsOf(lanes);
     return (claimed, now) =>
       joined(ids.map((id) => {
         const breaker = this.#known.get(id);
@@ -93,7 +99,15 @@ export class KnownBreakers {
   }
 }
 
+const idsOf = (lanes: readonly Lane[]): string[] => [...new Set(lanes.flatMap(breakerIds))];
+
 const absent = (id: string): Guard => ({ kind: "breaker", key: id, absent: true });
+
+/** Everything comes through, as long as there is still no breaker. */
+function bare(lanes: readonly Lane[], ids: readonly string[]): Passage<Lane> {
+  const part: Part = { guards: ids.map(absent), puts: [], additions: [] };
+  return { lanes, limit: Infinity, admit: () => part };
+}
 
 async function isDue(committer: Committer, { queue, batch_id }: Lane): Promise<boolean> {
   return (await committer.store.list("task", { index: "due", equals: { queue, batch_id }, limit: 1 })).length > 0;

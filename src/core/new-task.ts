@@ -129,9 +129,10 @@ export function newTask(fields: NewTask, dependencies: readonly Pick<Task, "stat
 
 /** Fields that Pawl does not know are kept with the task; null when there are none. */
 function unknownFields(fields: NewTask): { readonly [field: string]: Json } | null {
-  const unknown = Object.entries(fields).filter(([field, value]) => !Object.hasOwn(TASK_FIELDS, field) && value !== undefined);
+  let unknown: [string, Json][] | null = null;
+  for (const [field, value] of Object.entries(fields)) if (value !== undefined && !Object.hasOwn(TASK_FIELDS, field)) (unknown ??= []).push([field, canonical(value, field)]);
   // Not by assignment: a field called __proto__ must come through, to be refused.
-  return unknown.length === 0 ? null : Object.fromEntries(unknown.map(([field, value]) => [field, canonical(value, field)]));
+  return unknown && Object.fromEntries(unknown);
 }
 
 /** True when nothing it depends on is still to be done. */

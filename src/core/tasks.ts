@@ -75,14 +75,15 @@ async function listTagged(committer: Committer, tag: string, filter: TaskFilter)
 /** Adds tasks in one flush, ids in the order of the list. A key that is taken gives the task that has it (when its description is the same). */
 export async function addTasks(committer: Committer, list: readonly NewTask[], actor: string): Promise<Task[]> {
   list.forEach(checkIsTask);
-  const [dependencies, parents] = await Promise.all([dependenciesByTask(committer, list), parentsByTask(committer, list)]);
+  const { dependencies, parents } = list.some(isRelated) ? await relativesOf(committer, list) : NO_RELATIVES;
   const now = committer.store.clock.now();
-  const adding = list.map((fields, i) => addUnder(fields, parents.get(fields.parent_id ?? 0) ?? null, dependencies[i]!, { actor, now }));
+  const adding = list.map((fields, i) => addUnder(fields, parents.get(fields.parent_id ?? 0) ?? null, dependencies[i] ?? [], { actor, now }));
   const results = await Promise.all(adding.map(({ change }) => committer.commit(change)));
   const added: Task[] = [];
   for (const [i, result] of results.entries()) {
     added.push(result.ok ? ({ id: result.ids[0] as number, ...adding[i]!.task } as Task) : (existing(result, list[i]!) ?? (await addTasks(committer, [list[i]!], actor))[0]!));
   }
+  if (added.every((task) => task.ready)) return added;
   // A dependency may have been completed while this was on its way: whoever comes second looks again.
   const late = added.filter((task) => task.status === "pending" && !task.ready && task.depends_on.length > 0).map((task) => task.id);
   const moved = (await fillLines(committer, added, actor)) + (await deriveReady(committer, late, actor));
@@ -97,6 +98,18 @@ function addUnder(fields: NewTask, parent: Task | null, dependencies: readonly T
   const still: Guard = { kind: "task", key: parent.id, is: { status: parent.status } };
   const raised: readonly Addition[] = parent.has_children ? [{ kind: "task", key: parent.id, field: "revision", n: 1 }] : [];
   return { task, change: { ...change, guards: [...change.guards!, still], additions: [...(change.additions ?? []), ...raised] } };
+}
+
+/** What new tasks name: the dependencies of each, and the parents by id. */
+type Relatives = { readonly dependencies: readonly (readonly Task[])[]; readonly parents: ReadonlyMap<number, Task> };
+
+const NO_RELATIVES: Relatives = { dependencies: [], parents: new Map() };
+
+const isRelated = (fields: NewTask): boolean => fields.depends_on !== undefined || fields.parent_id != null;
+
+async function relativesOf(committer: Committer, list: readonly NewTask[]): Promise<Relatives> {
+  const [dependencies, parents] = await Promise.all([dependenciesByTask(committer, list), parentsByTask(committer, list)]);
+  return { dependencies, parents };
 }
 
 async function parentsByTask(committer: Committer, list: readonly NewTask[]): Promise<ReadonlyMap<number, Task>> {

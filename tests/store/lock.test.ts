@@ -142,6 +142,28 @@ test("a turn is taken at once when nobody is in, and one that waits comes before
   await assert.rejects(a.run(() => 1), (error) => isPawlError(error, "closed"));
 });
 
+test("after a rest one turn passes by who waits at the gate, and the next waits behind", async (t) => {
+  const { folder } = placeFor(t);
+  const clock = manualClock();
+  const turn = new Turn(join(folder, "lock"), join(folder, "gate"), { clock, random: systemRandom, what: "the state" });
+  const waiter = openLock(join(folder, "gate"));
+  assert.equal(waiter.tryLock(), true);
+  const order: string[] = [];
+  for (const which of ["first", "second"]) {
+    void turn.run(() => order.push(which));
+    assert.deepEqual(order, [which], "the lock was free");
+    const behind = turn.run(() => order.push("behind"));
+    await clock.advance(100);
+    assert.deepEqual(order, [which], "it waits at the gate");
+    waiter.unlock();
+    await clock.advance(100);
+    await behind;
+    assert.deepEqual(order.splice(0), [which, "behind"]);
+    assert.equal(waiter.tryLock(), true, "the gate is free again");
+  }
+  for (const each of [turn, waiter]) each.close();
+});
+
 test("a wait names its holder, then fails busy, and the gate is free again", async (t) => {
   const place = placeFor(t);
   const path = join(place.folder, "lock");
