@@ -6,9 +6,11 @@ import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { LIMITS } from "../src/base/limits.ts";
 import { openState } from "../src/state.ts";
 import { eventually, place } from "./pawl.ts";
 import { LASTING, statePlace } from "./places.ts";
+import { Proxy } from "./store/postgres-proxy.ts";
 
 type Shown = { readonly id: number; readonly status: string; readonly attempts: number; readonly takeovers: number };
 const STATE = JSON.stringify(join(import.meta.dirname, "..", "src", "state.ts"));
@@ -65,6 +67,30 @@ test("scenario 9: retries wait twice as long each time, none comes after the las
   assert.ok(claims[1]! - failures[0]! >= 40 && claims[2]! - failures[1]! >= 80, JSON.stringify(events));
   assert.equal((await state.tasks.get(bad!.id)).attempts, 1);
   assert.equal((await state.tasks.get(flaky!.id)).error?.message, "not yet");
+});
+
+test("a second signal does not wait for a server that is away as long as its calls do", async (t) => {
+  const { url } = await statePlace(t, "postgres");
+  for (const words of [["run", "tasks.txt"], ["worker"]]) {
+    const proxy = await Proxy.start(Number(new URL(url).port));
+    const through = new URL(url);
+    through.port = String(proxy.port);
+    const desk = place(t, through.href);
+    desk.write("tasks.txt", "a\n");
+    if (words[0] === "worker") await desk.pawl(["add", "b"]);
+    const run = desk.start([...words, "--exec", "sh -c 'echo x >> begun; sleep 600'"]);
+    await eventually(() => existsSync(desk.path("begun")), "it has begun");
+    await proxy.stop();
+    const asked = performance.now();
+    run.child.kill("SIGTERM");
+    await run.until(/no new|draining|waiting for 1/i);
+    run.child.kill("SIGTERM");
+    const ended = await run.ended;
+    const seconds = (performance.now() - asked) / 1_000;
+    t.diagnostic(`${words[0]}: ended after ${seconds.toFixed(1)} s, exit code ${ended.code}`);
+    assert.ok(seconds * 1_000 < LIMITS.postgresPatienceMs, `${words[0]} took ${seconds} s`);
+    assert.match(ended.stderr, /could not be reached/);
+  }
 });
 
 test("scenario 23: SIGTERM drains: nothing new is claimed, nothing is held, nobody is registered", async (t) => {

@@ -51,7 +51,10 @@ export async function runLoop(state: State, io: Io, plan: RunPlan): Promise<RunE
   const worker = state.startWorker({ ...plan.worker, ...progress.hooks, notice: (line) => progress.note(line) });
   progress.onHalt = (when) => (when === "now" ? void worker.abort("the run was halted").catch(() => undefined) : worker.halt());
   const signals = onSignals(io, (signal, n) => {
-    if (n > 1) return void worker.abort(`stopped by ${signal}`).catch(() => undefined);
+    if (n > 1) {
+      state.committer.store.hurry?.();
+      return void worker.abort(`stopped by ${signal}`).catch(() => undefined);
+    }
     progress.note(stopLine(signal, worker.active.length));
     worker.halt();
   });

@@ -47,7 +47,7 @@ async function work(shell: Shell, module: string | undefined, args: readonly str
     try {
       if (server) log.listening(server.where);
       startAll(state, handlers, flags, raw.label, log, watched);
-      const received = await untilStopped(shell, watched, log);
+      const received = await untilStopped(shell, state, watched, log);
       log.down("stopped");
       return received ? exitCodeOf(received) : 0;
     } finally {
@@ -106,12 +106,13 @@ function startAll(state: State, handlers: ReadonlyMap<string, Handler>, { limits
 }
 
 /** Resolves with the signal when all have stopped; rejects when the state can no longer be used. */
-async function untilStopped(shell: Shell, watched: readonly Watched[], log: WorkerLog): Promise<NodeJS.Signals | null> {
+async function untilStopped(shell: Shell, { committer }: State, watched: readonly Watched[], log: WorkerLog): Promise<NodeJS.Signals | null> {
   const workers = watched.map(({ worker }) => worker);
   let stopping: Promise<unknown> | null = null;
   const stopped = Promise.withResolvers<void>();
   const signals = onSignals(shell.io, (signal, n) => {
     log.draining(signal, workers.reduce((sum, worker) => sum + worker.active.length, 0), n > 1);
+    if (n > 1) committer.store.hurry?.();
     const all = Promise.allSettled(workers.map((worker) => (n > 1 ? worker.abort(`stopped by ${signal}`) : worker.stop())));
     stopping ??= all.then(() => stopped.resolve());
   });
