@@ -23,8 +23,9 @@ if (files.length === 0) {
   process.exit(1);
 }
 
-// The dashboard has a project of its own: other globals, and JSX.
-const checks = ['.', 'web'].map((project) => once(spawn(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', project], { stdio: 'inherit' }), 'exit'));
+// The dashboard has a project of its own: other globals, and JSX. The compiler is TypeScript 7, ten times as fast; its predecessor
+// stays for tests and editors, which need the API that 7 does not have yet.
+const checks = ['.', 'web'].map((project) => once(spawn(process.execPath, ['node_modules/typescript7/bin/tsc', '--noEmit', '-p', project], { stdio: 'inherit' }), 'exit'));
 const wrong = (await Promise.all(checks)).find(([code]) => code !== 0);
 if (wrong) {
   console.error(`test: the type check failed, so no test was run (${seconds()})`);

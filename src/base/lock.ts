@@ -162,7 +162,7 @@ type Waiting = { readonly section: () => unknown; readonly resolve: (value: neve
 const GATE_EVERY_MS = 2;
 const GATE_EVERY_TURNS = 50;
 
-/** A writer that has left the lock alone for this long may take it, where it is free, without passing the gate: once, so it keeps nobody out. */
+/** A writer that has left the lock this long ago may take it, where it is free, without passing the gate: once, so it keeps nobody out. */
 const RESTED_MS = 5;
 
 /**
@@ -175,7 +175,7 @@ export class Turn {
   readonly #options: WaitOptions;
   readonly #queue: Waiting[] = [];
   #passedAt = -Infinity;
-  #enteredAt = -Infinity;
+  #leftAt = -Infinity;
   #turns = 0;
   #atGate = false;
   #waiting = false;
@@ -198,6 +198,7 @@ export class Turn {
       if (this.#closed) throw new PawlError("closed", "The state is closed.", { next: "Open it again." });
       if (this.#queue.length === 0 && (this.#enterRested() || this.#enter())) return Promise.resolve(this.#inside(section));
     } catch (error) {
+      this.leaveGate();
       return Promise.reject(error);
     }
     return new Promise<T>((resolve, reject) => {
@@ -226,15 +227,15 @@ export class Turn {
       return section();
     } finally {
       this.#lock.unlock();
+      // Not when it came in: a flush may take longer than a rest.
+      this.#leftAt = this.#options.clock.monotonic();
     }
   }
 
   /** Only for who just came: one that has to wait does so at the gate. */
   #enterRested(): boolean {
     const now = this.#options.clock.monotonic();
-    if (this.#atGate || now - this.#enteredAt < RESTED_MS || !this.#lock.tryLock()) return false;
-    this.#enteredAt = now;
-    return true;
+    return !this.#atGate && now - this.#leftAt >= RESTED_MS && this.#lock.tryLock();
   }
 
   #enter(): boolean {
@@ -244,7 +245,6 @@ export class Turn {
       this.#atGate = true;
     }
     if (!this.#lock.tryLock()) return false;
-    this.#enteredAt = now;
     if (this.#atGate) {
       this.#gate.unlock();
       this.#atGate = false;

@@ -24,8 +24,8 @@ export class KnownBreakers {
   readonly #known = new Map<string, Breaker | null>();
   /** Those that were there when they were read last. */
   readonly #there = new Set<string>();
-  /** Lanes that had none over them when they were asked for last. A worker asks for the same again and again. */
-  #bare: Passage<Lane> | null = null;
+  /** The lanes that were asked for last, when nothing was over them: the same are asked for again and again. */
+  #bare: { readonly lanes: readonly Lane[]; readonly part: Part } | null = null;
 
   /** The breakers over a task that were there when it was claimed. */
   over(task: Task): string[] {
@@ -40,10 +40,13 @@ export class KnownBreakers {
 
   /** The lanes that let something through now. Opens a breaker that is over its limit when it holds something back. */
   async passages<L extends Lane>(committer: Committer, lanes: readonly L[], actor: string): Promise<Passage<L>[]> {
-    if (this.#bare?.lanes === lanes) return [this.#bare as Passage<L>];
+    if (this.#bare && isSame(this.#bare.lanes, lanes)) return [unhindered(lanes, this.#bare.part)];
     await this.#read(committer, lanes);
     const ids = idsOf(lanes);
-    if (ids.every((id) => !this.#known.get(id))) return [(this.#bare = bare(lanes, ids)) as Passage<L>];
+    if (ids.length > 0 && ids.every((id) => !this.#known.get(id))) {
+      this.#bare = { lanes: [...lanes], part: { guards: ids.map(absent), puts: [], additions: [] } };
+      return [unhindered(lanes, this.#bare.part)];
+    }
     const now = committer.store.clock.now();
     const free: L[] = [];
     const narrow: Passage<L>[] = [];
@@ -103,11 +106,9 @@ const idsOf = (lanes: readonly Lane[]): string[] => [...new Set(lanes.flatMap(br
 
 const absent = (id: string): Guard => ({ kind: "breaker", key: id, absent: true });
 
-/** Everything comes through, as long as there is still no breaker. */
-function bare(lanes: readonly Lane[], ids: readonly string[]): Passage<Lane> {
-  const part: Part = { guards: ids.map(absent), puts: [], additions: [] };
-  return { lanes, limit: Infinity, admit: () => part };
-}
+const isSame = (a: readonly Lane[], b: readonly Lane[]): boolean => a.length === b.length && a.every(({ queue, batch_id }, i) => queue === b[i]!.queue && batch_id === b[i]!.batch_id);
+
+const unhindered = <L extends Lane>(lanes: readonly L[], part: Part): Passage<L> => ({ lanes, limit: Infinity, admit: () => part });
 
 async function isDue(committer: Committer, { queue, batch_id }: Lane): Promise<boolean> {
   return (await committer.store.list("task", { index: "due", equals: { queue, batch_id }, limit: 1 })).length > 0;

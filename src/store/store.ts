@@ -308,7 +308,7 @@ export interface Store {
    * above `counters`. Throws `conflict` when there are records, or the seal is missing or changes meanwhile.
    */
   load(pieces: AsyncIterable<Piece>, counters: Counters): Promise<void>;
-  /** It is about to be closed, or somebody presses: from now on a server that is away is waited for only some seconds. */
+  /** Somebody waits for the end: from now on a server that is away is waited for only some seconds. */
   hurry?(): void;
   close(): Promise<void>;
 }

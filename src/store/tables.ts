@@ -1,7 +1,7 @@
 // Records in memory with their indexes: what the memory store is, and what the JSON store keeps in front of its journal.
 // Invariants: `apply` changes everything a Change says or nothing, and every write since `keep` can be undone, so that a
-// journal that could not be written leaves the tables as they were; nobody outside can change a record. What is in its fields is
-// frozen; the record itself is given out as a copy, for a copy of a frozen object takes V8 ten times as long.
+// journal that could not be written leaves the tables as they were; nobody changes a record that is in them. What is in its fields
+// is frozen; the record itself is given out as a copy (but by `all`), for a copy of a frozen object takes V8 ten times as long.
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { freeze, type Json } from "../base/json.ts";
@@ -118,7 +118,7 @@ export class Tables {
     this.#write(table, idOf(table.kind, keyOf(table.kind, record)), record, false);
   }
 
-  /** Takes in a record as another keeps it, every declared field in it. It is not copied. */
+  /** Takes in a record as another keeps it, every declared field in it. It is not copied: whoever gives it changes it no more. */
   hold(kind: string, record: Rec): void {
     const table = this.#table(kind);
     countId(table, record);

@@ -70,7 +70,6 @@ export class Worker {
   readonly #active = new Map<number, Work>();
   /** Those of them that only write their outcome: their place is free. */
   readonly #ending = new Set<Work>();
-  #queues: readonly Lane[] | null = null;
   readonly #leaseMs: number;
   readonly #concurrency: number;
   #started = 0;
@@ -305,7 +304,7 @@ export class Worker {
   async #lanes(): Promise<readonly Lane[]> {
     const { only, queues = [DEFAULT_QUEUE], lanes } = this.#options;
     if (only !== undefined) return [];
-    return lanes ? lanes() : (this.#queues ??= queues.map((queue) => ({ queue, batch_id: null })));
+    return lanes ? lanes() : queues.map((queue) => ({ queue, batch_id: null }));
   }
 
   async #claim(limit: number): Promise<Task[]> {

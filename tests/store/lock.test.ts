@@ -145,12 +145,17 @@ test("a turn is taken at once when nobody is in, and one that waits comes before
 test("after a rest one turn passes by who waits at the gate, and the next waits behind", async (t) => {
   const { folder } = placeFor(t);
   const clock = manualClock();
-  const turn = new Turn(join(folder, "lock"), join(folder, "gate"), { clock, random: systemRandom, what: "the state" });
+  let flushed = 0;
+  const slow = { ...clock, monotonic: () => clock.monotonic() + flushed };
+  const turn = new Turn(join(folder, "lock"), join(folder, "gate"), { clock: slow, random: systemRandom, what: "the state" });
   const waiter = openLock(join(folder, "gate"));
   assert.equal(waiter.tryLock(), true);
   const order: string[] = [];
   for (const which of ["first", "second"]) {
-    void turn.run(() => order.push(which));
+    void turn.run(() => {
+      order.push(which);
+      flushed += 50; // a slow flush is no rest
+    });
     assert.deepEqual(order, [which], "the lock was free");
     const behind = turn.run(() => order.push("behind"));
     await clock.advance(100);
@@ -162,6 +167,18 @@ test("after a rest one turn passes by who waits at the gate, and the next waits 
     assert.equal(waiter.tryLock(), true, "the gate is free again");
   }
   for (const each of [turn, waiter]) each.close();
+});
+
+test("a lock file that was replaced leaves the gate to others", async (t) => {
+  const { folder } = placeFor(t);
+  const open = () => new Turn(join(folder, "lock"), join(folder, "gate"), { clock: systemClock, random: systemRandom, what: "the state" });
+  const old = open();
+  assert.equal(await old.run(() => 1), 1);
+  unlinkSync(join(folder, "lock"));
+  for (let i = 0; i < 2; i++) await assert.rejects(old.run(() => 1), (error) => isPawlError(error, "storage"));
+  const next = open();
+  for (let i = 0; i < 2; i++) assert.equal(await next.run(() => 2), 2);
+  for (const each of [old, next]) each.close();
 });
 
 test("a wait names its holder, then fails busy, and the gate is free again", async (t) => {

@@ -62,6 +62,17 @@ test("a commit that never got there is made again", async (t) => {
   await appliedOnce(direct, 3);
 });
 
+test("in a hurry a call still gets past a connection that broke, however late it comes", async (t) => {
+  const { place, proxy, direct } = await throughProxy(t);
+  const store = await place.open({ port: proxy.port, times: { ...IMPATIENT, close: 300 } });
+  store.hurry!();
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  proxy.fault = "request";
+  succeeded(await commit(store, change("late")));
+  assert.equal(proxy.faults, 1);
+  await appliedOnce(direct, 1);
+});
+
 /** Until the second connection has noted that what is held back must not happen. */
 const voided = async (place: Place) => {
   while ((await place.sql("select from pawl_writer where voided")).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));

@@ -6,6 +6,7 @@ import { PawlError } from "../../base/errors.ts";
 import { LIMITS } from "../../base/limits.ts";
 import { keyOf, kindOf, kindsOf, type Kinds } from "../check.ts";
 import { formatOf } from "../migrations.ts";
+import { Absence } from "./absence.ts";
 import { runBatch, type Outcome } from "./batch.ts";
 import { ServerClock } from "./clock.ts";
 import { keptCount } from "./counts.ts";
@@ -16,7 +17,7 @@ import { decode, keyRecord, lists, statements } from "./records.ts";
 import { checkServer, columnsIn, migrate } from "./schema.ts";
 import { snapshotOf } from "./snapshot.ts";
 import * as sql from "./sql.ts";
-import { CLOCK, Writer, type Haste } from "./transaction.ts";
+import { CLOCK, Writer } from "./transaction.ts";
 import { readPostgresUrl } from "./url.ts";
 import { runUser, UserWriters } from "./user.ts";
 import { Watch } from "./watch.ts";
@@ -121,7 +122,7 @@ class PostgresStore implements Store {
   /** Calls that are on their way; `close` waits for them. */
   readonly #pending = new Set<Promise<unknown>>();
   #closed: Promise<void> | null = null;
-  readonly #haste: Haste = { until: Infinity };
+  readonly #absence: Absence;
 
   constructor(opened: Opened) {
     const { connections, location, model, names, notify, options, times } = opened;
@@ -129,9 +130,10 @@ class PostgresStore implements Store {
     this.location = location;
     this.clock = new ServerClock(options.clock);
     this.#kinds = kindsOf(model);
-    this.#reads = new Reads({ connections, clock: options.clock, random: options.random, times, haste: this.#haste });
+    const absence = (this.#absence = new Absence(options.clock, times));
+    this.#reads = new Reads({ connections, clock: options.clock, random: options.random, times, absence });
     const channel = notify ? channelOf(names.schema) : null;
-    const newWriter = () => new Writer({ connections, names, location, clock: options.clock, random: options.random, server: this.clock, times, haste: this.#haste, format: formatOf(model), channel });
+    const newWriter = () => new Writer({ connections, names, location, clock: options.clock, random: options.random, server: this.clock, times, absence, format: formatOf(model), channel });
     this.#writer = options.readOnly ? null : newWriter();
     this.#users = new UserWriters(newWriter);
   }
@@ -333,7 +335,7 @@ class PostgresStore implements Store {
   }
 
   hurry(): void {
-    this.#haste.until = Math.min(this.#haste.until, this.clock.monotonic() + this.#opened.times.close);
+    this.#absence.hurry();
   }
 
   close(): Promise<void> {

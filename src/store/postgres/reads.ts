@@ -1,11 +1,12 @@
 // Reads on any connection, each as it is at the moment of its answer. Invariant: what was asked for in one turn of the event
 // loop goes in few round trips, and yet one read that fails is nobody else's fault.
 import { sleep, type Clock } from "../../base/clock.ts";
+import type { Absence } from "./absence.ts";
 import { isLost, isUnnamed, type Answer, type Door, type Statement, type Times } from "./driver.ts";
-import { settings, type Haste } from "./transaction.ts";
+import { settings } from "./transaction.ts";
 
 type Read = { readonly asked: readonly Statement[]; readonly resolve: (answers: Answer[]) => void; readonly reject: (error: unknown) => void };
-type Reader = { readonly connections: Door; readonly clock: Clock; readonly random: { number(): number }; readonly times: Times; readonly haste: Haste };
+type Reader = { readonly connections: Door; readonly clock: Clock; readonly random: { number(): number }; readonly times: Times; readonly absence: Absence };
 
 /** Reads in one round trip: the first of them waits for the last. */
 const TOGETHER = 100;
@@ -46,14 +47,15 @@ export class Reads {
 
   /** A read that fails with its connection is simply made again. */
   async #run(asked: readonly Statement[]): Promise<Answer[]> {
-    const { connections, clock, random, times, haste } = this.#reader;
+    const { connections, clock, random, absence } = this.#reader;
     const start = clock.monotonic();
     for (let pause = 50; ; pause = Math.min(1_000, pause * 2)) {
       try {
-        return (await connections.run([this.#settings, ...asked])).slice(1);
+        const answers = await connections.run([this.#settings, ...asked]);
+        absence.over();
+        return answers.slice(1);
       } catch (error) {
-        const now = clock.monotonic();
-        if ((!isLost(error) && !isUnnamed(error)) || now - start > times.patience || now >= haste.until) throw error;
+        if ((!isLost(error) && !isUnnamed(error)) || !absence.triesOn(start)) throw error;
         await sleep(clock, pause * (0.5 + random.number()));
       }
     }

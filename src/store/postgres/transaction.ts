@@ -8,6 +8,7 @@ import { sleep, type Clock } from "../../base/clock.ts";
 import { PawlError } from "../../base/errors.ts";
 import type { ServerClock } from "./clock.ts";
 import { SLOTS } from "./counts.ts";
+import type { Absence } from "./absence.ts";
 import { isCollision, isLost, sqlState, type Answer, type Door, type Link, type Statement, type Times } from "./driver.ts";
 import { table, type Names } from "./sql.ts";
 import { quote } from "../sql.ts";
@@ -39,9 +40,6 @@ export function sealIn(tx: Tx): Seal | null {
   return note === undefined ? null : (JSON.parse(note) as Seal);
 }
 
-/** Until when (monotonic) a server that is away is waited for at most: for ever, until the store is about to be closed. */
-export type Haste = { until: number };
-
 /** What a transaction needs of its store. */
 export type Handle = {
   readonly connections: Door;
@@ -51,7 +49,7 @@ export type Handle = {
   readonly random: { number(): number; hex(bytes: number): string };
   readonly server: ServerClock;
   readonly times: Times;
-  readonly haste: Haste;
+  readonly absence: Absence;
   readonly format: number;
   readonly channel: string | null;
 };
@@ -110,7 +108,10 @@ export class Writer {
     const patience = new Patience(this.#handle, this.#handle.times.wait);
     for (;;) {
       const attempt = await this.#attempt(body);
-      if ("value" in attempt) return attempt.value as T;
+      if ("value" in attempt) {
+        this.#handle.absence.over();
+        return attempt.value as T;
+      }
       if (isLost(attempt.error)) await patience.lost(attempt.error);
       else if (isCollision(attempt.error)) await patience.collided(attempt.error);
       else throw attempt.error;
@@ -249,8 +250,8 @@ class Patience {
   }
 
   async lost(error: unknown): Promise<void> {
-    const { clock, random, times, haste } = this.#handle;
-    if (this.#waited() >= times.patience || clock.monotonic() >= haste.until) throw error;
+    const { clock, random, absence } = this.#handle;
+    if (!absence.triesOn(this.#start)) throw error;
     await sleep(clock, Math.min(PAUSE_CAP_MS, PAUSE_MS * 2 ** this.#losses++) * (0.5 + random.number()));
   }
 

@@ -49,7 +49,7 @@ function resolve(table: Table, fields: Fields, ids: Ids): { [field: string]: Jso
     if (value === undefined) continue;
     const slot = table.slots.get(field);
     if (slot === undefined) checkName(table.kind, field);
-    result[field] = resolved(value, ids, table.types[slot ?? -1]);
+    result[field] = resolved(value, ids, slot === undefined ? undefined : table.types[slot]);
   }
   return result;
 }
