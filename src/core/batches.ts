@@ -4,7 +4,7 @@ import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import type { Change, Fields, Rec } from "../store/store.ts";
-import { isBlocked, linkDependencies, newBatchId, planImport, recordContextClear, shouldClearContext, summarize, type BatchSummary, type Link } from "./batch.ts";
+import { isBlocked, linkDependencies, newBatchId, pausedUntil, planImport, recordContextClear, shouldClearContext, summarize, type BatchSummary, type Link } from "./batch.ts";
 import { commitUsage } from "./breakers.ts";
 import type { Committer } from "./committer.ts";
 import { itemKey, type ListEntry } from "./list-entry.ts";
@@ -12,7 +12,7 @@ import { addTask, allCompleted, DEFAULT_QUEUE, type NewTask } from "./new-task.t
 import { deriveReady } from "./dependency.ts";
 import { fillVacancies } from "./slots.ts";
 import { TERMINAL, type Batch, type Item, type Status, type Task } from "./records.ts";
-import { cancelTask, completeTask, failTask, findTask, getTask } from "./tasks.ts";
+import { allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask } from "./tasks.ts";
 
 export type NewBatch = { readonly source?: string | null; readonly queue?: string; readonly executor?: Json; readonly verifier?: Json; readonly limits?: Json };
 
@@ -55,6 +55,13 @@ export async function updateBatch(committer: Committer, id: string, set: Partial
   const result = await committer.commit({ puts: [{ kind: "batch", key: id, set: { ...set, updated_at: iso(committer.store.clock.now()) } as Fields }] });
   if (!result.ok && "error" in result) throw result.error;
   return getBatch(committer, id);
+}
+
+/** A usage limit that the batch remembers holds no longer: the tasks that met it are due. */
+export async function liftPause(committer: Committer, batch: Batch, actor: string): Promise<void> {
+  const until = pausedUntil(batch, committer.store.clock.now());
+  if (until === null) return;
+  for (const task of await allTasks(committer, { batch_id: batch.id, status: "pending" })) if (task.run_at === until) await editTask(committer, task.id, { run_at: null }, { actor });
 }
 
 /** Counts by status. `blocked` are pending tasks that wait for others. */

@@ -37,7 +37,7 @@ export type RawRunFlags = {
   readonly exec?: string; readonly with?: string; readonly model?: string; readonly tools?: string; readonly judge?: string; readonly verify?: string; readonly check?: string; readonly once?: boolean; readonly prompt?: string;
   readonly concurrency?: string; readonly maxAttempts?: string; readonly backoff?: string; readonly breaker?: string; readonly notify?: string; readonly timeout?: string; readonly deadline?: string;
   readonly halt?: string; readonly maxTasks?: string; readonly var?: readonly string[]; readonly format?: string; readonly queue?: string;
-  readonly new?: boolean; readonly resume?: string | boolean; readonly retryFailed?: boolean; readonly dryRun?: boolean;
+  readonly new?: boolean; readonly resume?: string | boolean; readonly retryFailed?: boolean; readonly ignoreLimit?: boolean; readonly dryRun?: boolean;
 };
 
 /** What a batch remembers of a run besides executor and verifier. `paused_until`: a usage limit was met, and ends then. */
@@ -49,6 +49,8 @@ export type RunFlags = {
   readonly limits: Limits;
   readonly halt: Halt | null;
   readonly maxTasks: number | undefined;
+  /** Start although the batch remembers a usage limit. */
+  readonly ignoreLimit: boolean;
 };
 
 export function readRunFlags(raw: RawRunFlags, args: readonly string[]): RunFlags {
@@ -65,6 +67,7 @@ export function readRunFlags(raw: RawRunFlags, args: readonly string[]): RunFlag
     limits: readLimits(raw),
     halt: raw.halt === undefined ? null : readHalt(raw.halt),
     maxTasks: raw.maxTasks === undefined ? undefined : whole(raw.maxTasks, "--max-tasks"),
+    ignoreLimit: raw.ignoreLimit === true,
   };
 }
 

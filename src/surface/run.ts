@@ -1,10 +1,12 @@
 // `pawl run`: works a list of tasks through an executor, and goes on where it stopped when called again. Invariant: without
 // an executor, or with one that cannot work, nothing is created and nothing changes.
 import type { Command } from "commander";
+import { isDeepStrictEqual } from "node:util";
 import { iso, parseIso, systemClock } from "../base/clock.ts";
 import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
+import { canonical } from "../base/json.ts";
 import { pausedUntil, planImport, summarizeTasks, type BatchSummary } from "../core/batch.ts";
-import { batchOf, getBatch, isUnfinished, itemsOf, listBatches, summaryOf, updateBatch } from "../core/batches.ts";
+import { batchOf, getBatch, isUnfinished, itemsOf, liftPause, listBatches, summaryOf, updateBatch } from "../core/batches.ts";
 import { breakerIds, isStuck, standsLine } from "../core/breaker.ts";
 import { getBreakers, removeBreaker } from "../core/breakers.ts";
 import type { Lane } from "../core/claim.ts";
@@ -53,6 +55,7 @@ function addRunCommand(program: Command, shell: Shell): void {
     .option("--deadline <duration>", "a task fails when it has not ended so long after its creation")
     .option("--resume [id]", "go on with this batch, or the newest unfinished one")
     .option("--retry-failed", "try its failed tasks again")
+    .option("--ignore-limit", "start at once although a usage limit was met that has not ended")
     .option("--new", "a new batch, even of the same list or beside an unfinished one")
     .option("--max-tasks <n>", "stop after so many tasks were started")
     .option("--halt <rule>", "soon,fail=N or now,fail=N: stop after N failed tasks")
@@ -72,16 +75,33 @@ async function run(shell: Shell, file: string | undefined, args: readonly string
   if (file !== undefined && configured.resume !== undefined) throw new PawlError("usage", "Name a list or use --resume, not both.");
   const known = shell.exists() ? await remembered(shell, file, configured) : null;
   if (configured.resume !== undefined && known === null) throw new PawlError("not_found", "There is no unfinished batch to resume.", { next: "Start one: pawl run tasks.txt --exec …" });
-  const limits = limitsOf(flags, known, systemClock.now());
-  const list = file === undefined ? null : { file, entries: readList(file, { ...formatOf(configured), vars: limits.vars ?? {} }) };
-  const chosen = { ...choose(shell, flags, known), limits };
-  await chosen.executor.prepare?.();
-  await chosen.verifier?.prepare?.();
-  if (configured.dryRun) return dryRun(shell, list, configured, known, chosen);
-  return start(shell, list, configured, flags, chosen, known);
+  const job = { file, configured, flags };
+  const plan = await planFor(shell, job, known);
+  return configured.dryRun ? dryRun(shell, plan.list, configured, known, plan.chosen) : start(shell, job, plan, known);
 }
 
+/** What the command line asks for. */
+type Job = { readonly file: string | undefined; readonly configured: RawRunFlags; readonly flags: RunFlags };
+
 type Chosen = { readonly executor: Executor; readonly verifier: Verifier | null; readonly limits: Limits };
+
+/** What is worked, and how: as the flags say and, where they say nothing, as the batch remembers. */
+type Plan = {
+  readonly list: List | null;
+  readonly chosen: Chosen;
+  /** A usage limit that the batch remembers does not hold: it was met by another program, or the user knows better. */
+  readonly lifts: boolean;
+};
+
+async function planFor(shell: Shell, { file, configured, flags }: Job, known: Batch | null): Promise<Plan> {
+  const { executor, verifier } = choose(shell, flags, known);
+  const lifts = known !== null && (flags.ignoreLimit || !isDeepStrictEqual(canonical(executor.recipe), known.executor));
+  const limits = limitsOf(flags, known, lifts, systemClock.now());
+  const list = file === undefined ? null : { file, entries: readList(file, { ...formatOf(configured), vars: limits.vars ?? {} }) };
+  await executor.prepare?.();
+  await verifier?.prepare?.();
+  return { list, chosen: { executor, verifier, limits }, lifts };
+}
 
 /** A list, read: standard input gives its lines only once. */
 type List = { readonly file: string; readonly entries: readonly ListEntry[] };
@@ -90,12 +110,16 @@ type List = { readonly file: string; readonly entries: readonly ListEntry[] };
 async function remembered(shell: Shell, file: string | undefined, raw: RawRunFlags): Promise<Batch | null> {
   const state = await shell.open({ readOnly: true });
   try {
-    if (typeof raw.resume === "string") return await getBatch(state.committer, raw.resume);
-    if (raw.resume === true) return await newestUnfinished(state);
-    return file === undefined || file === "-" || raw.new ? null : await batchOf(state.committer, realPath(file));
+    return await rememberedIn(state, file, raw);
   } finally {
     await state.close();
   }
+}
+
+async function rememberedIn(state: State, file: string | undefined, raw: RawRunFlags): Promise<Batch | null> {
+  if (typeof raw.resume === "string") return getBatch(state.committer, raw.resume);
+  if (raw.resume === true) return newestUnfinished(state);
+  return file === undefined || file === "-" || raw.new ? null : batchOf(state.committer, realPath(file));
 }
 
 async function newestUnfinished(state: State): Promise<Batch | null> {
@@ -105,10 +129,10 @@ async function newestUnfinished(state: State): Promise<Batch | null> {
   return batches[0] ?? null;
 }
 
-function limitsOf(flags: RunFlags, known: Batch | null, now: number): Limits {
+function limitsOf(flags: RunFlags, known: Batch | null, lifts: boolean, now: number): Limits {
   const { paused_until: _, ...before } = (known?.limits ?? {}) as Limits;
   const vars = { ...before.vars, ...flags.limits.vars };
-  const paused = known && pausedUntil(known, now);
+  const paused = known && !lifts && pausedUntil(known, now);
   return { ...before, ...(paused ? { paused_until: paused } : {}), ...flags.limits, ...(Object.keys(vars).length === 0 ? {} : { vars }) };
 }
 
@@ -133,8 +157,9 @@ function formatOf(raw: RawRunFlags): { format?: ListFormat } {
   return raw.format === undefined ? {} : { format: raw.format as ListFormat };
 }
 
-async function start(shell: Shell, list: List | null, raw: RawRunFlags, flags: RunFlags, chosen: Chosen, known: Batch | null): Promise<number> {
+async function start(shell: Shell, job: Job, plan: Plan, before: Batch | null): Promise<number> {
   const { io } = shell;
+  const { configured: raw, flags } = job;
   const { json } = shell.globals();
   const say = (line: string) => (json ? undefined : io.out(`${escapeText(line)}\n`));
   const fresh = !shell.exists();
@@ -142,14 +167,18 @@ async function start(shell: Shell, list: List | null, raw: RawRunFlags, flags: R
   try {
     if (fresh) say(FRESH_LINE);
     else say(loadedLine(Object.values(await state.tasks.count()).reduce((sum, n) => sum + n, 0), shell.location()));
+    // What was edited by hand came in when the state was opened to write: it may be about this batch.
+    const known = before && (await rememberedIn(state, job.file, raw));
+    const { list, chosen, lifts } = isDeepStrictEqual(known, before) ? plan : await planFor(shell, job, known);
     const batch = list === null ? known : await importList(state, list, raw, chosen, say);
+    if (known && lifts) await liftPause(state.committer, known, state.actor);
     if (batch) await updateBatch(state.committer, batch.id, { executor: chosen.executor.recipe, verifier: chosen.verifier?.recipe ?? null, limits: chosen.limits });
     const scope = scopeOf(state, batch, raw.queue ?? DEFAULT_QUEUE);
     if (raw.retryFailed) await retryAll(state, scope, say);
     if (chosen.limits.breaker === "off") await removeBreaker(state.committer, breakerIds(scope.lane).at(-1)!).catch(unlessThere);
     if (!batch) await sayElsewhere(shell, state, scope.lane.queue);
     const { paused_until } = chosen.limits;
-    if (paused_until !== undefined) say(`Still a ${limitLine(parseIso(paused_until))}`);
+    if (paused_until !== undefined) say(`Still a ${limitLine(parseIso(paused_until))}. To start at once: --ignore-limit`);
     const end = await runLoop(state, io, planOf(state, io.cwd, flags, chosen, batch, scope, json));
     if (json) io.out(`${JSON.stringify({ schema_version: 1, kind: "run", data: { batch: batch?.id ?? null, ...end.summary, signal: end.signal, ...(end.stuck === null ? {} : { breaker: end.stuck }) } })}\n`);
     else say(`State saved to: ${shell.location()}`);

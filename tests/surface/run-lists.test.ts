@@ -1,6 +1,7 @@
 // What `pawl run` is about: a list from standard input, variables that the batch remembers, a dry run as a document, and a
 // run without a list that counts and works only what belongs to no batch. The real command line.
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { place } from "../pawl.ts";
 
@@ -76,4 +77,22 @@ test("--depends-on takes ids and keys; one that is not there is named", async (t
   const missing = await at.pawl(["add", "x", "--depends-on", "nobody"]);
   assert.equal(missing.code, 3);
   assert.match(missing.stderr, /task not found: nobody/);
+});
+
+test("what a batch remembers, changed by hand before a run, is what that run goes by", async (t) => {
+  const at = place(t);
+  at.write("a.txt", "one\n");
+  assert.equal((await at.pawl(["run", "a.txt", "--exec", "echo old", "--max-attempts", "2"])).code, 0);
+  const file = at.path(".pawl/state.json");
+  const view = JSON.parse(readFileSync(file, "utf8")) as { batches: { executor: { command: string[] }; limits: Record<string, unknown> }[] };
+  view.batches[0]!.executor.command = ["echo", "new"];
+  view.batches[0]!.limits = { max_attempts: 5 };
+  writeFileSync(file, JSON.stringify(view, null, 2));
+  at.write("a.txt", "one\ntwo\n");
+  const run = await at.pawl(["run", "a.txt"]);
+  assert.match(run.stderr, /edited by hand: 1 change/);
+  const two = (await at.json<{ description: string; result: string; max_attempts: number }[]>(["list"]))[1]!;
+  assert.deepEqual([two.result, two.max_attempts], ["new", 5]);
+  const [batch] = (JSON.parse(readFileSync(file, "utf8")) as typeof view).batches;
+  assert.deepEqual([batch!.executor.command, batch!.limits["max_attempts"]], [["echo", "new"], 5]);
 });

@@ -102,11 +102,27 @@ test("a usage limit is said with its end, shown by status, and kept by the next 
   assert.equal((await limited.ended).code, 130);
   assert.match(limited.errors(), new RegExp(`: usage limit until ${end}; nothing is started before, no attempt was counted`));
   assert.match((await at.pawl(["status"])).stdout, new RegExp(`usage limit until ${end}; nothing is started before`));
-  const next = at.start(["run", "two.md"], { env: { PATH } });
+  const next = at.start(["run", "two.md", "--with", "claude"], { env: { PATH } });
   await next.until(new RegExp(`Still a usage limit until ${end}`));
   await eventually(async () => (await at.json<{ workers: object[] }>(["status"])).workers.length === 1, "its worker is there");
   next.child.kill("SIGINT");
   assert.equal((await next.ended).code, 130);
   assert.doesNotMatch(next.output(), /\[Task/);
   assert.deepEqual((await at.json<{ attempts: number; status: string }[]>(["list"])).map(({ status, attempts }) => [status, attempts]), [["pending", 1], ["pending", 0]]);
+  const ignored = await at.pawl(["run", "two.md", "--ignore-limit", "--max-tasks", "1"], { env: { PATH } });
+  assert.match(ignored.stdout, /\[Task 1\] one\n.*Completed \(1\/2\)/, "the task that met it comes first");
+  assert.doesNotMatch((await at.pawl(["status"])).stdout, /usage limit/);
+});
+
+test("a usage limit holds for the program that met it only", async (t) => {
+  const at = place(t);
+  at.write("two.md", "- [ ] one\n- [ ] two\n");
+  const until = Math.floor(Date.now() / 1000) + 3_600;
+  const PATH = [join(import.meta.dirname, "../fixtures"), dirname(process.execPath), process.env["PATH"]].join(delimiter);
+  const limited = at.start(["run", "two.md", "--with", "claude"], { env: { PATH, CLAUDE_ANSWER: `Claude AI usage limit reached|${until}`, CLAUDE_EXIT: "1" } });
+  await limited.until(/usage limit until/);
+  limited.child.kill("SIGINT");
+  await limited.ended;
+  const other = await at.pawl(["run", "two.md", "--exec", "echo done"]);
+  assert.deepEqual([other.code, /usage limit/.test(other.stdout + other.stderr)], [0, false], other.stdout + other.stderr);
 });
