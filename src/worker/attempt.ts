@@ -227,7 +227,13 @@ export class Work {
     }
     // With a verifier its review comes next; with a breaker its end decides whether another may start.
     if (this.#task.verifier === null && this.#counts.length === 0) this.#owner.ending(this);
-    await this.#settle(async (task, now) => submit(task, value, this.#by(now), waited ? await closingOf(this.#shop.committer, task.id) : []));
+    try {
+      await this.#settle(async (task, now) => submit(task, value, this.#by(now), waited ? await closingOf(this.#shop.committer, task.id) : []));
+    } catch (error) {
+      // Larger than a state holds, say: nothing was written, and it is this task's failure, not the worker's.
+      if (!isPawlError(error, "value_refused")) throw error;
+      await this.#failed(error);
+    }
   }
 
   async #failed(error: unknown): Promise<void> {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { isPawlError, PawlError } from "../../src/base/errors.ts";
+import { LIMITS } from "../../src/base/limits.ts";
 import { PermanentError } from "../../src/core/retry.ts";
 import type { Execute } from "../../src/worker/function.ts";
 import { gate, simulate, turns, type Simulation } from "../simulation.ts";
@@ -161,6 +162,15 @@ for (const [what, make] of [["NaN", () => NaN], ["a BigInt", () => 1n], ["a func
     assert.match(failed.error!.message, /the output of step build.* cannot be kept/);
   });
 }
+
+test("a result larger than a state holds fails its task only, and says so", async (t) => {
+  const sim = await simulate(t);
+  const [large, small] = await sim.state.tasks.addAll([{ description: "large", max_attempts: 1 }, { description: "small" }]);
+  sim.start((task) => (task.id === large!.id ? "x".repeat(LIMITS.valueBytes + 1) : "fine"), { concurrency: 2 });
+  const [failed, completed] = [await sim.until(large!.id), await sim.until(small!.id)];
+  assert.deepEqual([failed.status, completed.status, completed.result], ["failed", "completed", "fine"]);
+  assert.match(failed.error!.message, /result.*longer than/);
+});
 
 test("a result that is not JSON fails the task and says so", async (t) => {
   const sim = await simulate(t);
