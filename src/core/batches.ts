@@ -6,13 +6,13 @@ import type { Json } from "../base/json.ts";
 import type { Change, Fields, Rec } from "../store/store.ts";
 import { isBlocked, linkDependencies, newBatchId, pausedUntil, planImport, recordContextClear, shouldClearContext, summarize, type BatchSummary, type Link } from "./batch.ts";
 import { commitUsage } from "./breakers.ts";
-import type { Committer } from "./committer.ts";
+import { notFound, type Committer } from "./committer.ts";
 import { itemKey, type ListEntry } from "./list-entry.ts";
 import { addTask, allCompleted, DEFAULT_QUEUE, type NewTask } from "./new-task.ts";
 import { deriveReady } from "./dependency.ts";
 import { fillVacancies } from "./slots.ts";
 import { TERMINAL, type Batch, type Item, type Status, type Task } from "./records.ts";
-import { allTasks, cancelTask, completeTask, editTask, failTask, findTask, getTask } from "./tasks.ts";
+import { allTasks, cancelTask, completeTask, editTask, failTask, findByKey, findTask } from "./tasks.ts";
 
 export type NewBatch = { readonly source?: string | null; readonly queue?: string; readonly executor?: Json; readonly verifier?: Json; readonly limits?: Json };
 
@@ -112,7 +112,7 @@ export type ItemDefaults = Pick<NewTask, "max_attempts" | "timeout_ms" | "verifi
 export async function checkLinks(committer: Committer, entries: readonly ListEntry[], fileName: string): Promise<void> {
   for (const [i, links] of linkDependencies(entries, fileName).links.entries()) {
     for (const link of links) {
-      if ("entry" in link || (await findTask(committer, "key" in link ? link.key : link.id))) continue;
+      if ("entry" in link || (await findLinked(committer, link))) continue;
       const place = `${fileName === "-" ? "stdin" : fileName}:${entries[i]!.line}`;
       const named = JSON.stringify("key" in link ? link.key : link.id);
       throw new PawlError("not_found", `${place}: It depends on ${named}, and there is no such task in the list or in the state.`, { next: "Correct depends_on, or add the task first.", details: { line: entries[i]!.line } });
@@ -157,7 +157,14 @@ export async function importEntries(committer: Committer, batch: Batch, entries:
 
 async function idOfLink(committer: Committer, link: Link, ids: readonly (number | undefined)[]): Promise<number> {
   if ("entry" in link) return ids[link.entry]!;
-  return (await getTask(committer, "key" in link ? link.key : link.id)).id;
+  const task = await findLinked(committer, link);
+  if (!task) throw notFound("key" in link ? link.key : link.id);
+  return task.id;
+}
+
+/** A task that is not in the list. A key of digits is a key here, whatever ids there are. */
+function findLinked(committer: Committer, link: Exclude<Link, { entry: number }>): Promise<Task | null> {
+  return "key" in link ? findByKey(committer, link.key) : findTask(committer, link.id);
 }
 
 async function importOne(committer: Committer, batch: Batch, entry: ListEntry, item: Omit<Item, "task_id">, depends_on: number[], defaults: ItemDefaults, actor: string): Promise<number> {

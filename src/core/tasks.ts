@@ -18,7 +18,7 @@ import { cancel, complete, expire, fail, failAttempt, heartbeat, isHeld, move, p
 import { isHolder, type Token } from "./token.ts";
 import { closingOf } from "./wait.ts";
 
-/** A task by id (a number or its digits) or key; `not_found` when there is none. */
+/** A task by id (a number or its digits) or key, digits being a key only above every id so far; `not_found` when there is none. */
 export async function getTask(committer: Committer, ref: number | string): Promise<Task> {
   const task = await findTask(committer, ref);
   if (!task) throw notFound(ref);
@@ -30,8 +30,14 @@ export async function findTask(committer: Committer, ref: number | string): Prom
   if (id !== null) {
     const task = (await committer.store.get("task", [id]))[0];
     if (task || typeof ref === "number") return (task ?? null) as Task | null;
+    // A number that was given to a task is no other's name once that one is removed: who removes it twice means the same.
+    if (id <= ((await committer.store.counters())["task"] ?? 0)) return null;
   }
-  const found = await committer.store.list("task", { index: "key", equals: { key: String(ref) }, limit: 1 });
+  return findByKey(committer, String(ref));
+}
+
+export async function findByKey(committer: Committer, key: string): Promise<Task | null> {
+  const found = await committer.store.list("task", { index: "key", equals: { key }, limit: 1 });
   return (found[0] ?? null) as Task | null;
 }
 

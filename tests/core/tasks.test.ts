@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { iso } from "../../src/base/clock.ts";
 import { LIMITS } from "../../src/base/limits.ts";
+import { createBatch, importEntries } from "../../src/core/batches.ts";
 import { renewClaim, type TaskEdit } from "../../src/core/tasks.ts";
 import { formatToken, parseToken } from "../../src/core/token.ts";
 import type { State } from "../../src/state.ts";
@@ -173,6 +174,19 @@ test("a task is found by id, digits or key; an id goes before a key that looks l
   for (const ref of [99, "98", "eight", ""]) {
     assert.equal(await state.tasks.find(ref), null);
     await assert.rejects(state.tasks.get(ref), { code: "not_found" });
+  }
+});
+
+test("the number of a task that is gone names no other; a link of a list names a key by its text", async (t) => {
+  for (const kind of STORES) {
+    const state = await kind.open(t);
+    await state.tasks.addAll([{ description: "a" }, { description: "b" }, { description: "c", key: "2" }]);
+    await state.tasks.remove(2);
+    assert.equal(await state.tasks.find("2"), null, "not c");
+    await assert.rejects(state.tasks.remove("2"), { code: "not_found" });
+    const batch = await createBatch(state.committer, {});
+    await importEntries(state.committer, batch, [{ description: "after c", depends_on: ["2"], line: 1, text: "after c", occurrence: 1 }], "list.json", {}, "tester");
+    assert.deepEqual((await state.tasks.get(4)).depends_on, [3]);
   }
 });
 
