@@ -1,7 +1,7 @@
 // Reads a task list from a file or standard input and makes its batch agree with it. The identity of a list is its real
 // path: the same file is the same batch (with `fresh`, a new one); another file beside an unfinished batch must be asked for.
-import { readFileSync, realpathSync, statSync } from "node:fs";
-import { basename } from "node:path";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, isAbsolute, sep } from "node:path";
 import { messageOf, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import { batchOf, checkLinks, createBatch, importEntries, isUnfinished, listBatches, updateBatch, type ImportReport, type ItemDefaults } from "../core/batches.ts";
@@ -38,7 +38,7 @@ export async function importFile(committer: Committer, file: string, options: Im
   const vars = { ...rememberedVars(known), ...readVars(options.vars ?? []) };
   const entries = options.entries ?? readList(file, { ...(options.format === undefined ? {} : { format: options.format }), vars });
   await checkLinks(committer, entries, file);
-  if (!known && !options.fresh && options.alone) await refuseSecond(committer, file);
+  if (!known && !options.fresh && options.alone) await refuseSecond(committer, file, source);
   const batch = known ?? (await createBatch(committer, { source, ...options.batch }));
   const report = await importEntries(committer, batch, entries, file, options.defaults ?? {}, actor);
   return { batch: await keepVars(committer, batch, vars), report, created: known === null };
@@ -102,12 +102,27 @@ export function readVars(vars: readonly string[]): Vars {
   );
 }
 
-async function refuseSecond(committer: Committer, file: string): Promise<void> {
+async function refuseSecond(committer: Committer, file: string, source: string | null): Promise<void> {
   for (const batch of await listBatches(committer, 20)) {
+    if (source !== null && batch.source !== null && isMoved(batch.source, source, committer.store.location)) {
+      throw new PawlError("conflict", `${batch.id} was made from ${batch.source}, which is gone: ${file} may be that list, moved.`, {
+        next: `Go on with it: pawl run --resume ${batch.id}. If this is another list: pawl run ${file} --new.`,
+        details: { batch: batch.id },
+      });
+    }
     if (!(await isUnfinished(committer, batch.id))) continue;
     throw new PawlError("conflict", `${batch.id}${batch.source ? ` (${batch.source})` : ""} is not finished.`, {
       next: `Go on with it: pawl run --resume ${batch.id}. Or start ${file} beside it: pawl run ${file} --new.`,
       details: { batch: batch.id },
     });
   }
+}
+
+/**
+ * Whether a list may be an earlier one, moved with its project: taken for a new one, everything in it would be done again. Lists
+ * that are made anew each time in some folder for temporary files are none.
+ */
+function isMoved(earlier: string, source: string, state: string): boolean {
+  const project = dirname(state).replace(/[\\/]\.pawl$/, "");
+  return basename(earlier) === basename(source) && isAbsolute(state) && source.startsWith(`${project}${sep}`) && !existsSync(earlier);
 }

@@ -1,7 +1,9 @@
 // What `pawl run` is about: a list from standard input, variables that the batch remembers, a dry run as a document, and a
 // run without a list that counts and works only what belongs to no batch. The real command line.
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { place } from "../pawl.ts";
 
@@ -95,4 +97,30 @@ test("what a batch remembers, changed by hand before a run, is what that run goe
   assert.deepEqual([two.result, two.max_attempts], ["new", 5]);
   const [batch] = (JSON.parse(readFileSync(file, "utf8")) as typeof view).batches;
   assert.deepEqual([batch!.executor.command, batch!.limits["max_attempts"]], [["echo", "new"], 5]);
+});
+
+test("a list of the same name from a folder that comes and goes is a new one", async (t) => {
+  const at = place(t);
+  for (const word of ["first", "second"]) {
+    const elsewhere = mkdtempSync(join(tmpdir(), "pawl-list-"));
+    writeFileSync(join(elsewhere, "a.txt"), "one\n");
+    assert.equal((await at.pawl(["run", join(elsewhere, "a.txt"), "--exec", `echo ${word}`])).code, 0);
+    rmSync(elsewhere, { recursive: true });
+  }
+  assert.deepEqual((await at.json<{ result: string }[]>(["list"])).map(({ result }) => result), ["first", "second"]);
+});
+
+test("a list that was moved with its folder is not worked again as if it were new", async (t) => {
+  const at = place(t);
+  mkdirSync(at.path("here"));
+  at.write("here/a.txt", "one\n");
+  assert.equal((await at.pawl(["run", "here/a.txt", "--exec", "echo done"])).code, 0);
+  renameSync(at.path("here"), at.path("there"));
+  const moved = await at.pawl(["run", "there/a.txt", "--exec", "echo again"]);
+  assert.equal(moved.code, 4, moved.stderr);
+  const [, batch] = /^error: (\S+) was made from .*here\/a\.txt, which is gone: there\/a\.txt may be that list, moved\.$/m.exec(moved.stderr)!;
+  assert.match(moved.stderr, new RegExp(`next: Go on with it: pawl run --resume ${batch}\\. If this is another list: pawl run there/a\\.txt --new\\.`));
+  assert.match((await at.pawl(["run", "--resume", batch!])).stdout, /Nothing to do/);
+  assert.equal((await at.pawl(["run", "there/a.txt", "--exec", "echo again", "--new"])).code, 0);
+  assert.deepEqual((await at.json<{ result: string }[]>(["list"])).map(({ result }) => result), ["done", "again"]);
 });
