@@ -94,7 +94,8 @@ function begins(run: () => void, path: string): boolean {
   }
 }
 
-function identityOf(path: string): FileIdentity | null {
+/** Which file is at this path now; null when there is none. */
+export function identityOf(path: string): FileIdentity | null {
   const stat = statSync(path, { throwIfNoEntry: false });
   return stat ? { dev: stat.dev, ino: stat.ino } : null;
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { chmodSync, closeSync, copyFileSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -526,5 +526,19 @@ test("a set replaces nothing it does not name, also with many shapes", async (t)
     await write(store, set("item", 1, values));
     const [record] = (await store.get("item", [1])) as [Rec];
     for (const field in expected) assert.equal(record[field], expected[field]);
+  }
+});
+
+test("a file that is removed or replaced while it is open takes in nothing more, and its writer is told", async (t) => {
+  for (const replaced of [false, true]) {
+    const path = join(folder(t), "state.db");
+    const store = await open(t, path);
+    await write(store, addItem({ id: 1 }));
+    if (replaced) {
+      copyFileSync(path, `${path}.copy`);
+      renameSync(`${path}.copy`, path);
+    } else unlinkSync(path);
+    await fails(store.commit([{ puts: [addItem({ id: 2 })] }]), "corrupt", replaced ? /was replaced while/ : /was removed while/);
+    assert.equal((await store.get("item", [1]))[0]!["id"], 1, "what was read before is still shown");
   }
 });

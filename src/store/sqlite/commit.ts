@@ -5,6 +5,7 @@
 // if one failed after a write is the batch run again, then with a savepoint around every change.
 import { iso } from "../../base/clock.ts";
 import { messageOf, PawlError } from "../../base/errors.ts";
+import { type FileIdentity, identityOf } from "../../base/lock.ts";
 import { refusedBy } from "../check.ts";
 import { compareBy } from "../compare.ts";
 import { isBadData, isBusy, type Driver, type Statement } from "./driver.ts";
@@ -18,6 +19,8 @@ import type { Addition, Change, Claim, ClaimOrder, Conflict, Decide, Guard, Mode
 export type Session = {
   readonly db: Driver;
   readonly path: string;
+  /** The file that was opened. */
+  readonly identity: FileIdentity | null;
   readonly tables: ReadonlyMap<string, Table>;
   /**
    * The data version of SQLite up to which what is remembered holds: it moves when another connection commits. Set it to
@@ -39,7 +42,7 @@ export function newSession(db: Driver, path: string, model: Model, presentOf: (k
     savepoint: db.prepare("savepoint change"), back: db.prepare("rollback to change"), release: db.prepare("release change"),
     sealed: db.prepare("select value from pawl where name = 'seal'"),
   };
-  return { db, path, tables, version: null, seal: null, tally, verbs };
+  return { db, path, identity: identityOf(path), tables, version: null, seal: null, tally, verbs };
 }
 
 export function tableOf(session: Session, kind: string): Table {
@@ -133,6 +136,7 @@ function due(session: Session, order: ClaimOrder): Rec[] {
 /** Runs `body` as the only writer and flushes what it wrote; null from `body`, or an error, takes everything back. */
 export function transaction<T>(session: Session, body: () => T | null): T | null {
   const { db, verbs, tally } = session;
+  requireFile(session);
   verbs.begin.run();
   try {
     tally.writes = 0;
@@ -152,6 +156,16 @@ export function transaction<T>(session: Session, body: () => T | null): T | null
     if (db.inTransaction) verbs.rollback.run();
     throw error;
   }
+}
+
+/** What is written into a file that nobody finds any more is lost, and SQLite would not say so. */
+function requireFile({ path, identity }: Session): void {
+  const now = identityOf(path);
+  if (now?.ino === identity?.ino && now?.dev === identity?.dev) return;
+  throw new PawlError("corrupt", `${path} was ${now ? "replaced" : "removed"} while it was in use. Nothing was changed.`, {
+    next: "Stop every process that uses this state, put the file back or restore a backup, then try again.",
+    details: { path },
+  });
 }
 
 /** At the begin of a transaction: what was read before holds unless another connection has committed since. */
