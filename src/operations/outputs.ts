@@ -63,6 +63,7 @@ const AGENT_STATE = object({
 /** By `output` of the operation. */
 export const OUTPUTS: { readonly [output: string]: JsonSchema } = {
   task: record("task"),
+  "task-gone": record("task"),
   "task-list": list(record("task")),
   "task-detail": object({ task: record("task"), steps: list(STEP), "children?": object({ counts: COUNTS, first: list(object({ id: INTEGER, status: TEXT, description: TEXT })) }), "agent?": object({ revision: INTEGER, model: orNull(TEXT), updated_at: TEXT }), "outputs?": list(record("output")) }),
   reset: object({ reset: INTEGER, task: orNull(record("task")) }),

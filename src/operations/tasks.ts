@@ -132,7 +132,7 @@ export const taskOperations: readonly Operation[] = [
     run: (state, input) => state.tasks.cancel(input.id, reasonOf(input)),
   }),
   operation({
-    name: "task_remove", command: "rm", summary: "Remove a task; its id is never used again", effect: "destructive", output: "task",
+    name: "task_remove", command: "rm", summary: "Remove a task; its id is never used again", effect: "destructive", output: "task-gone",
     params: { id: ID, reason: REASON },
     run: (state, input) => state.tasks.remove(input.id, reasonOf(input)),
   }),

@@ -34,6 +34,7 @@ const RENDERERS: { readonly [output: string]: (data: never, page: Page) => strin
   schedule: scheduleBlock,
   "schedule-list": scheduleList,
   task: taskBlock,
+  "task-gone": ({ id, description }: Task) => `Task ${id} removed: ${oneLine(description, 200)}\n`,
   reset: ({ reset, task }: { reset: number; task: Task | null }, page: Page) => (task ? taskBlock(task, page) : `${counted(reset, "task")} reset\n`),
   "task-list": taskList,
   "task-detail": taskDetail,
