@@ -86,7 +86,7 @@ const FIELDS: ReadonlySet<string> = new Set([
 /** Bookkeeping of a task that was exported (then it has a status): it starts anew here. In any other row these are input. */
 export const BOOKKEEPING: ReadonlySet<string> = new Set([
   "attempts", "takeovers", "reviews", "round", "revision", "fence", "worker", "lease", "lease_expires_at", "ready", "slot", "line", "continues", "waiting_for", "batch_id",
-  "parent_id", "created_at", "started_at", "completed_at", "updated_at", "error", "failure_reason", "feedback", "last_feedback", "history",
+  "parent_id", "has_dependents", "has_children", "children_due", "created_at", "started_at", "completed_at", "updated_at", "error", "failure_reason", "feedback", "last_feedback", "history",
 ]);
 const STATUS_NAMES: { readonly [name: string]: Status } = {
   ...(Object.fromEntries(STATUSES.map((status) => [status, status])) as { [name: string]: Status }),

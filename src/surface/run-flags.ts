@@ -57,7 +57,7 @@ export function readRunFlags(raw: RawRunFlags, args: readonly string[]): RunFlag
   if ([raw.exec, raw.with, raw.model].filter((named) => named !== undefined).length > 1) throw usage("Use one of --exec, --with and --model, not both.");
   if (raw.tools !== undefined && raw.model === undefined) throw usage("--tools are for a model; they need --model.");
   if (raw.verify !== undefined && raw.judge !== undefined) throw usage("Use --verify or --judge, not both.");
-  if (args.length > 0 && raw.with === undefined) throw usage("Arguments after -- go to the program of --with.", "For a command of your own, write them into --exec.");
+  if (args.length > 0 && raw.with === undefined) throw usage(`A run takes one list: ${JSON.stringify(args[0])} is one argument too many.`, "What stands after -- goes to the program of --with; a command of your own has its arguments in --exec.");
   if (raw.check !== undefined && !raw.once) throw usage("--check says whether the effect of a --once command happened; it needs --once.");
   if (raw.once && raw.exec === undefined) throw usage("--once needs --exec.");
   if (raw.resume !== undefined && raw.new) throw usage("Use --resume or --new, not both.");

@@ -4,6 +4,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { isPawlError } from "../../src/base/errors.ts";
 import { LIMITS } from "../../src/base/limits.ts";
+import { BOOKKEEPING, isKnown } from "../../src/core/list-entry.ts";
+import { TASK_FIELDS } from "../../src/core/records.ts";
 import { applyVars, decodeText, itemKey, LIST_FORMATS, listEntries, parseTaskList, type ListEntry, type ListFormat } from "../../src/core/task-list.ts";
 
 /** Entries without what every entry has, and with the line only where it is asked for. */
@@ -205,4 +207,9 @@ test("whatever the text, reading gives entries or a PawlError", () => {
       assert.ok(isPawlError(error), String((error as Error).stack));
     }
   }), { numRuns: 2_000 });
+});
+
+test("every field of an exported task is one of an entry, or bookkeeping that starts anew: none becomes input", () => {
+  const unknown = Object.keys(TASK_FIELDS).filter((field) => !isKnown(field) && !BOOKKEEPING.has(field));
+  assert.deepEqual(unknown, []);
 });
