@@ -86,7 +86,7 @@ export function epilogue(): string {
   const codes = [...names].sort(([a], [b]) => a - b).map(([exit, of]) => `  ${String(exit).padStart(2)}  ${of.join(", ")}`);
   return [
     "",
-    "The state is what --state or PAWL_STATE names, else the nearest .pawl/state.json upward; add, run and import make one.",
+    "The state is what --state or PAWL_STATE names, else the nearest .pawl/state.json upward; add, run, worker and import make one.",
     "",
     "Examples:",
     "  pawl add write a haiku about loops",
