@@ -9,7 +9,7 @@ import type { Change, Fields, Put } from "../store/store.ts";
 import { TRIES, type Committer } from "./committer.ts";
 import { addToLimits, type Budget, type BudgetLimits, type Over } from "./budget.ts";
 import { followChange } from "./follow.ts";
-import { fenceGuard, withExtra, type Extra, type StepPlan } from "./step.ts";
+import { fenceGuard, GIVEN_UP, withExtra, type Extra, type StepPlan } from "./step.ts";
 import type { Decision, DecisionKind, DecisionStatus, ExpiryPolicy, Failure, Step, Task, Wait } from "./records.ts";
 import { complete, reject, wake, type Outcome } from "./task.ts";
 import { opening, settleWait } from "./wait.ts";
@@ -204,5 +204,5 @@ export function verdictOf(decision: Decision): { do: "done"; output: Json } | { 
   if (decision.answer === "again") return { do: "again" };
   if (decision.answer === "done" || decision.answer === "keep") return { do: "done", output: decision.value };
   const message = decision.status === "expired" ? `nobody answered decision ${decision.id} in time` : `decision ${decision.id}: ${decision.reason ?? "given up"}`;
-  return { do: "fail", error: { message, code: decision.status === "expired" ? "expired" : "given_up", permanent: true } };
+  return { do: "fail", error: { message, code: decision.status === "expired" ? "expired" : GIVEN_UP, permanent: true } };
 }

@@ -3,10 +3,11 @@
 
 //   (none) ── repeat: run, record ──────────────────────────▶ completed | failed
 //   (none) ── once: record the start, run, record ──────────▶ completed | failed (only by NotDone: the effect did not happen)
-//   started, no live run: outcome unknown ── check / a person ─▶ completed | started again | failed
+//   started, no live run: outcome unknown ── check / a person ─▶ completed | started again | failed: given up
 //
 // Invariants: two steps that could be mistaken for one another on a replay are refused on the first run (ambiguous_step),
 // never swapped silently; a failure is replayed within its attempt, a completion within its round (and beyond, when kept).
+// Given up is final within its round, and says nothing of the effect: a new round, and a person's `retry`, ask anew.
 import { iso } from "../base/clock.ts";
 import { PawlError } from "../base/errors.ts";
 import { fingerprint, sha256, type Json } from "../base/json.ts";
@@ -134,7 +135,21 @@ export function replay(step: Step | null, task: Task, inputHash: string | null):
   if (inputHash !== null && step.input_hash !== null && step.input_hash !== inputHash && step.status === "completed") return { do: "changed", step };
   if (step.status === "completed") return { do: "output", step };
   if (step.status === "started") return { do: "unknown", step };
+  if (isGivenUp(step.error)) return step.round === task.round ? { do: "throw", error: step.error } : { do: "unknown", step };
   return step.round === task.round && step.attempt === task.attempts && step.error ? { do: "throw", error: step.error } : { do: "run" };
+}
+
+/** True of the failure that a person's "give up" is. */
+export function isGivenUp(error: Failure | null): error is Failure {
+  return error?.code === GIVEN_UP && error.permanent === true;
+}
+
+/** The code of that failure. */
+export const GIVEN_UP = "given_up";
+
+/** The failure of a step of this round that a person gave up, if there is one. */
+export function givenUp(steps: readonly Step[], round: number): Failure | null {
+  return steps.find((step) => step.round === round && step.status === "failed" && isGivenUp(step.error))?.error ?? null;
 }
 
 export type StepPlan = { readonly key: string; readonly name: string; readonly effect: Effect; readonly kept: boolean; readonly input: Json; readonly inputHash: string | null };

@@ -11,7 +11,7 @@ import type { Committer } from "./committer.ts";
 import { blockersOf } from "./dependency.ts";
 import { DEFAULT_QUEUE } from "./new-task.ts";
 import { TERMINAL, type Decision, type Output, type Step, type Task, type Transition, type WorkerRecord } from "./records.ts";
-import { recordOf } from "./step.ts";
+import { isGivenUp, recordOf } from "./step.ts";
 import { scheduleOf } from "./schedule.ts";
 import type { Slot } from "./slot.ts";
 import { slotsOf } from "./slots.ts";
@@ -177,8 +177,8 @@ function resumeOf(task: Task, steps: readonly Step[]): Why["resume"] {
   const current = keys.flatMap((key) => recordOf(steps, task.round, key) ?? []);
   return {
     skip: current.filter((step) => step.status === "completed").map((step) => step.key),
-    check: current.filter((step) => step.status === "started").map((step) => step.key),
-    redo: current.filter((step) => step.status === "failed").map((step) => step.key),
+    check: current.filter((step) => step.status === "started" || isGivenUp(step.error)).map((step) => step.key),
+    redo: current.filter((step) => step.status === "failed" && !isGivenUp(step.error)).map((step) => step.key),
   };
 }
 

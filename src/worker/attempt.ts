@@ -7,12 +7,12 @@ import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { checkUsage, type Usage } from "../core/breaker.ts";
 import { counting, isRecount, type KnownBreakers } from "../core/breakers.ts";
-import { settle, type Committer } from "../core/committer.ts";
+import { listAll, settle, type Committer } from "../core/committer.ts";
 import { followChange } from "../core/follow.ts";
 import { limitLine } from "../core/progress.ts";
-import type { Failure, Task, Wait } from "../core/records.ts";
+import type { Failure, Step, Task, Wait } from "../core/records.ts";
 import { failureOf, type Backoff } from "../core/retry.ts";
-import { idempotencyKey } from "../core/step.ts";
+import { givenUp, idempotencyKey } from "../core/step.ts";
 import { complete, expire, failAttempt, park, reject, release, reviewError, submit, type By, type Outcome } from "../core/task.ts";
 import { closingOf } from "../core/wait.ts";
 import { Execution, type ExecutionOptions } from "./execution.ts";
@@ -148,7 +148,7 @@ export class Work {
         if (await this.#parked(ended.waits)) return;
         continue; // an answer came while it was being parked: go on at once
       }
-      return "error" in ended ? this.#failed(ended.error) : this.#succeeded(ended.result, execution.waited);
+      return "error" in ended ? this.#failed(ended.error, execution) : this.#succeeded(ended.result, execution.waited);
     }
   }
 
@@ -236,7 +236,7 @@ export class Work {
     }
   }
 
-  async #failed(error: unknown): Promise<void> {
+  async #failed(error: unknown, execution?: Execution): Promise<void> {
     if (isPawlError(error, "lease_lost")) throw error;
     if (error instanceof Stopped) return this.#settle((task, now) => release(task, this.#by(now), error.message));
     if (error instanceof UsageLimitError) {
@@ -247,8 +247,17 @@ export class Work {
     }
     if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
     if (isPawlError(error, "waiting") && (await this.#parkedByCommand())) return;
-    const failure = failureOf(isPawlError(error, "waiting") ? (error.cause ?? error) : error);
+    const failure = await this.#finally(failureOf(isPawlError(error, "waiting") ? (error.cause ?? error) : error), execution);
     await this.#settle(async (task, now) => failAttempt(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now), await this.#closing(failure)));
+  }
+
+  /** A process failed in which a step was given up: that is why, and it is final, whatever its exit code became. */
+  async #finally(failure: Failure, execution: Execution | undefined): Promise<Failure> {
+    // Who gives up was asked about a start, and that is on record.
+    if (!this.#shop.executor?.process || !execution?.resumed) return failure;
+    const steps = (await listAll(this.#shop.committer, "step", { equals: { task_id: this.#task.id, round: this.#task.round } })) as unknown as Step[];
+    const final = givenUp(steps, this.#task.round);
+    return final === null ? failure : { ...final, cause: failure.message };
   }
 
   /** Open waits are withdrawn only when the task ends; between attempts they stay. */

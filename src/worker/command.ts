@@ -78,6 +78,7 @@ export function commandExecutor(options: CommandOptions): Executor {
   return {
     name: commandName(words),
     recipe: recipeOf(fixed),
+    process: true,
     prepare: () => prepareCommand(words, options),
     run: async (task, attempt) => resultOf(await runCommand(fixed, task, attempt, "execute")),
   };

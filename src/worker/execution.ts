@@ -10,7 +10,7 @@ import { outputOf } from "../core/artifacts.ts";
 import type { Child } from "../core/child.ts";
 import { childrenOf, followParent } from "../core/children.ts";
 import { listAll } from "../core/committer.ts";
-import { askAbout, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
+import { askAbout, getDecision, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
 import type { Failure, Step, Task, Wait } from "../core/records.ts";
 import { backoffMs, failureOf, isPermanent, thrown } from "../core/retry.ts";
 import { checkStepName, endStep, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, withExtra, type StepPlan } from "../core/step.ts";
@@ -60,7 +60,7 @@ export class Execution {
     this.#waits = new Waits(this.#branches, waits);
     this.#children = new Children(this.#branches, this.#waits, options.stateId, children);
     this.parked = this.#branches.parked;
-    this.context = { ...this.#scope(new Scope()), signal: options.signal, attempt: task.attempts, recorded: (key) => recordOf(this.#steps.get(key) ?? [], task.round, key) !== null };
+    this.context = { ...this.#scope(new Scope()), signal: options.signal, attempt: task.attempts, recorded: (key) => recordOf(this.#steps.get(key) ?? [], task.round, key) !== null || this.#waits.asked(key, true) !== null };
   }
 
   /** Loads what earlier ownerships recorded; a task claimed for the first time has nothing. */
@@ -76,6 +76,11 @@ export class Execution {
   /** True when some of its waits may still be open. */
   get waited(): boolean {
     return this.#waits.open;
+  }
+
+  /** Steps of it were recorded before it began. */
+  get resumed(): boolean {
+    return this.#steps.size > 0;
   }
 
   /** Runs what is no step and belongs to a branch, such as a write of its own: the task is not parked before it is over. */
@@ -131,6 +136,8 @@ export class Execution {
       const found = replay(known, this.task, plan.inputHash);
       if (found.do === "output") return canonical(found.step.output_artifact ? await this.#outputOf(found.step) : found.step.output);
       if (found.do === "throw") throw thrown(found.error);
+      const asked = known === null && effect === "once" ? this.#waits.asked(key, kept) : null;
+      if (asked) return await this.#forgotten(plan, options, fn, asked.decision_id!);
       if (found.do === "run") return await this.#run(plan, options, fn, (known?.start ?? 0) + 1);
       return await this.#resolve(plan, options, fn, found.step, found.do);
     } finally {
@@ -261,6 +268,19 @@ export class Execution {
     if (said?.done === true) return this.#keep(plan, options, step, canonical(said.output, `the output of the check of step ${plan.key}`));
     if (said?.done === false) return this.#run(plan, options, fn, step.start + 1);
     return this.#waits.write(plan.key, askAbout(this.task, plan, step.start, unknownEffect(this.task, plan, step, why), this.#options.actor, this.#branches.now()));
+  }
+
+  /**
+   * A person was asked about it, and there is no record: how it ended was forgotten, so that it is tried again. Given up, it
+   * may have happened all the same, so that is in question again. No earlier answer is about this start.
+   */
+  async #forgotten(plan: StepPlan, options: Options, fn: (context: StepContext) => unknown, id: string): Promise<unknown> {
+    const asked = await getDecision(this.#options.committer, id);
+    const start = asked.step_start! + 1;
+    if (asked.answer !== "fail" || asked.kind === "question") return this.#run(plan, options, fn, start);
+    const started_at = (asked.details as { started_at?: string } | null)?.started_at ?? asked.created_at;
+    await this.#branches.commit(startStep(this.task, plan, start, parseIso(started_at)));
+    return this.#resolve(plan, options, fn, { start, started_at, input: plan.input, effect: plan.effect, output: null }, "unknown", `it was given up (decision ${id}), and is tried again`);
   }
 
   async #keep(plan: StepPlan, options: StepOptions, step: Started, output: Json): Promise<Json> {

@@ -34,6 +34,8 @@ export type Executor = {
   readonly name: string;
   /** What a batch remembers, so that a later run needs no flags; null when only the program that made it can make it again. */
   readonly recipe: Json;
+  /** It starts a process, whose own steps (`pawl step`) are known from the state only: its exit code may be that of anything. */
+  readonly process?: true;
   /** Throws when it cannot work at all (its program does not exist), before any task is claimed. */
   prepare?(): Promise<void>;
   run(task: Task, attempt: Attempt): Promise<unknown>;

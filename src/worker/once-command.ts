@@ -25,6 +25,7 @@ export function onceExecutor(options: CommandOptions, plain: Executor): Executor
   return {
     name: `once: ${command.command.map(shellQuote).join(" ")}`.slice(0, 200).toWellFormed(),
     recipe: plain.recipe,
+    process: true,
     async prepare() {
       await plain.prepare?.();
       if (check) await prepareCommand(check.command, check);

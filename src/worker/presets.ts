@@ -57,6 +57,7 @@ export function presetExecutor(name: string, options: PresetOptions): Executor {
   return {
     name: `preset: ${name}`,
     recipe: JSON.parse(JSON.stringify({ kind: "preset", preset: name, args, prompt: template, timeout_ms: timeoutMs })) as Json,
+    process: true,
     async prepare() {
       try {
         await prepareCommand(preset.words(true, args), options);

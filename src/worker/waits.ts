@@ -16,14 +16,19 @@ import type { Arrival, EventWait } from "./context.ts";
 export class Waits {
   readonly #branches: Branches;
   readonly #recorded: Map<string, Wait>;
-  /** Of earlier rounds, those that were given an event. */
+  /** Of earlier rounds, those that were given an event, and the last in which a person was asked. */
   readonly #earlier = new Map<string, Wait>();
+  readonly #before = new Map<string, Wait>();
 
   /** `recorded` are the waits of earlier ownerships, by round. */
   constructor(branches: Branches, recorded: readonly Wait[]) {
     this.#branches = branches;
     this.#recorded = new Map(recorded.filter((wait) => wait.round === branches.task.round).map((wait) => [wait.key, wait]));
-    for (const wait of recorded) if (wait.round < branches.task.round && wait.event_id !== null) this.#earlier.set(wait.key, wait);
+    for (const wait of recorded) {
+      if (wait.round >= branches.task.round) continue;
+      if (wait.event_id !== null) this.#earlier.set(wait.key, wait);
+      if (wait.decision_id !== null && (this.#before.get(wait.key)?.round ?? 0) < wait.round) this.#before.set(wait.key, wait);
+    }
   }
 
   /** True when some of them may still be open. */
@@ -59,6 +64,12 @@ export class Waits {
       const expiry = expires_in_ms === undefined ? {} : { expires_at: iso(now + expires_in_ms), on_expiry: on_expiry ?? "deny" };
       return this.write(key, askAbout(task, { key }, 1, { kind, question, details: shown, ...expiry }, options.actor, now));
     });
+  }
+
+  /** The last wait in which a person was asked about the step with this key: of this round, or, with `before`, of an earlier one. */
+  asked(key: string, before: boolean): Wait | null {
+    const wait = this.#recorded.get(key) ?? (before ? this.#before.get(key) : undefined);
+    return wait?.decision_id ? wait : null;
   }
 
   /** The settled decision of this kind about exactly this start of the step, if there is one. */

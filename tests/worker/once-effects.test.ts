@@ -85,6 +85,55 @@ test("the answer `fail` fails the step and the task, with the reason, and is not
   assert.equal(effect.runs, 1);
 });
 
+test("given up is final for the round: code that goes on and fails later does not run the effect again", async (t) => {
+  const sim = await simulate(t);
+  const task = await sim.state.tasks.add({ description: "x" });
+  const seen: string[] = [];
+  sim.start(async (_, { step, attempt }) => {
+    await step("post", { effect: "once" }, () => { seen.push("sent"); throw new Error("socket hang up"); }).catch((error: Error) => seen.push(error.message));
+    if (attempt === 1) throw new Error("something else");
+    return "without it";
+  });
+  await sim.until(task.id, "waiting");
+  await sim.state.decisions.settle("d1", { answer: "fail", actor: "bob" });
+  assert.deepEqual((await sim.until(task.id)).result, "without it");
+  assert.deepEqual(seen, ["sent", "decision d1: given up", "decision d1: given up"]);
+});
+
+for (const [verb, rounds] of [["retry", [1, 1]], ["retry --fresh", [1, 2]], ["reset", [1, 2]]] as const) {
+  test(`given up, then ${verb}: the outcome is in question again, and nothing runs before the answer`, async (t) => {
+    const sim = await simulate(t);
+    const { task, effect, start } = await crashInEffect(sim);
+    start();
+    await sim.until(task.id, "waiting");
+    await sim.state.decisions.settle("d1", { answer: "fail", actor: "bob" });
+    await sim.until(task.id, "failed");
+    assert.deepEqual((await sim.state.why(task.id)).resume, { skip: [], check: ["deploy"], redo: [] });
+    await (verb === "reset" ? sim.state.tasks.reset(task.id) : sim.state.tasks.retry(task.id, { fresh: verb === "retry --fresh" }));
+    await sim.until(task.id, "waiting");
+    assert.equal(effect.runs, 1);
+    assert.deepEqual((await Promise.all(["d1", "d2"].map((id) => sim.state.decisions.get(id)))).map((d) => d.round), rounds);
+    await sim.state.decisions.settle("d2", { answer: "again", actor: "bob" });
+    assert.deepEqual((await sim.until(task.id)).result, { run: 2 });
+  });
+}
+
+test("hazard 11: an answer from before a retry is no answer to a start after it", async (t) => {
+  const sim = await simulate(t);
+  let runs = 0;
+  const task = await sim.state.tasks.add({ description: "x", max_attempts: 1 });
+  sim.start(async (_, { step }) => step("post", { effect: "once" }, () => {
+    runs++;
+    throw runs === 2 ? new NotDone("refused") : new Error("socket hang up");
+  }));
+  await sim.until(task.id, "waiting");
+  await sim.state.decisions.settle("d1", { answer: "again", actor: "bob" });
+  await sim.until(task.id, "failed");
+  await sim.state.tasks.retry(task.id);
+  await sim.until(task.id, "waiting");
+  assert.deepEqual([runs, (await sim.state.decisions.inbox()).map((d) => d.id)], [3, ["d2"]]);
+});
+
 test("hazard 11: `again` for the first unknown start is no answer to the second", async (t) => {
   const sim = await simulate(t);
   const { task, effect, start, crash } = await crashInEffect(sim, {}, 2);
