@@ -3,10 +3,12 @@
 // been in flight together, a name cannot come twice without a key, because a replay could swap their results.
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
-import { TRIES, type Committer } from "./committer.ts";
-import type { Task } from "./records.ts";
+import type { Put } from "../store/store.ts";
+import { listAll, TRIES, type Committer } from "./committer.ts";
+import type { Task, Wait } from "./records.ts";
 import { fenceGuard } from "./step.ts";
 import { isHolder } from "./token.ts";
+import { opening } from "./wait.ts";
 
 type Call = { readonly started: number; readonly ended: number; readonly overlapped: boolean | null };
 
@@ -33,6 +35,27 @@ export async function enterCall(committer: Committer, task: Task, name: string):
 
 export async function leaveCall(committer: Committer, task: Task): Promise<void> {
   await committer.commit({ puts: [], additions: [{ kind: "call", key: [task.id, task.fence, ALL], field: "ended", n: 1 }] });
+}
+
+/**
+ * A step of the script ends in these waits: its exit code says so, but a pipe or `xargs` may swallow that, so it is kept with
+ * them. The task's revision rises, so that whoever is ending the task looks.
+ */
+export async function endIn(committer: Committer, task: Task, waits: readonly Wait[]): Promise<void> {
+  await committer.commit({ guards: [fenceGuard(task)], puts: waits.map((wait) => mark(wait, task.fence)), additions: [opening(task)] });
+}
+
+/** A step goes on that had ended in this wait before, under the same ownership: the script does not wait for it any more. */
+export async function goOn(committer: Committer, task: Task, wait: Wait): Promise<void> {
+  await committer.commit({ guards: [fenceGuard(task)], puts: [mark(wait, null)] });
+}
+
+const mark = (wait: Wait, fence: number | null): Put => ({ kind: "wait", key: [wait.task_id, wait.round, wait.key], set: { fence } });
+
+/** The waits that steps of the script ended in under this ownership. */
+export async function endedIn(committer: Committer, task: Task): Promise<Wait[]> {
+  const waits = (await listAll(committer, "wait", { equals: { task_id: task.id, round: task.round } })) as unknown as Wait[];
+  return waits.filter((wait) => wait.fence === task.fence);
 }
 
 function guardOf(task: Task, name: string, call: Call | null) {

@@ -126,6 +126,8 @@ export type Wait = {
   readonly child_key: string | null;
   /** One child that does not complete ends the wait for all. */
   readonly fail_fast: boolean | null;
+  /** The ownership under which a step of a script ended in it: what the script waits for, whatever its own exit code is. */
+  readonly fence?: number | null;
   readonly created_at: string;
   readonly settled_at: string | null;
 };
@@ -289,7 +291,7 @@ export const TASK_KINDS: readonly Kind[] = [
     name: "wait",
     fields: {
       task_id: "integer", round: "integer", key: "text", kind: "text", status: "text", due_at: "text", decision_id: "text", event: "text", event_id: "integer",
-      child_id: "integer", child_key: "text", fail_fast: "boolean", created_at: "text", settled_at: "text",
+      child_id: "integer", child_key: "text", fail_fast: "boolean", fence: "integer", created_at: "text", settled_at: "text",
     },
     key: ["task_id", "round", "key"],
     indexes: {

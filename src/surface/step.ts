@@ -6,7 +6,7 @@ import type { Command } from "commander";
 import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
 import { iso } from "../base/clock.ts";
 import { parseDuration } from "../base/duration.ts";
-import { bytesOf, enterCall, leaveCall, outputOf } from "../core/call.ts";
+import { bytesOf, endIn, enterCall, goOn, leaveCall, outputOf } from "../core/call.ts";
 import { leaseLost } from "../core/committer.ts";
 import { stateIdOf } from "../core/identity.ts";
 import type { Task } from "../core/records.ts";
@@ -76,8 +76,10 @@ async function runStep(shell: Shell, state: State, task: Task, name: string, com
     committer: state.committer, random: state.random, stateId: await stateIdOf(state.committer, state.random), actor: task.worker!,
     signal: lost.signal, onLost: (error) => lost.abort(error), revalidate: () => null, always: true,
   });
+  const key = flags.key ?? String(ordinal);
+  const before = execution.endedIn(name, key);
   const options = {
-    key: flags.key ?? String(ordinal),
+    key,
     ...(flags.once ? { effect: "once" as const } : {}), ...(flags.keep ? { keep: true } : {}), ...(flags.redo ? { redo: true } : {}),
     ...(flags.input === undefined ? {} : { input: flags.input }), ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, { min: 1, name: "--timeout" }) }),
     ...(flags.check === undefined ? {} : { check: (context: StepContext) => check(io, flags.check!, context) }),
@@ -90,13 +92,16 @@ async function runStep(shell: Shell, state: State, task: Task, name: string, com
   try {
     const first = await Promise.race([done.then((output) => ({ output })), execution.parked.then((waits) => ({ waits }))]);
     if ("output" in first) {
+      if (before) await goOn(state.committer, task, before);
       io.out(bytesOf(first.output));
       return 0;
     }
+    await endIn(state.committer, task, first.waits);
     const wait = first.waits[0]!;
     io.err(`step ${name} waits ${wait.decision_id ? `for decision ${wait.decision_id}: pawl inbox` : `until ${wait.due_at ?? iso(state.clock.now())}`}\n`);
     return ERROR_CODES.waiting.exit;
   } catch (error) {
+    if (before) await goOn(state.committer, task, before);
     const code = exitOf(error);
     if (code === null) throw error;
     io.err(`${escapeText((error as Error).message)}\n`);

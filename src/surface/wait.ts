@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { parseDuration } from "../base/duration.ts";
 import { ERROR_CODES } from "../base/errors.ts";
-import { enterCall, leaveCall } from "../core/call.ts";
+import { endIn, enterCall, goOn, leaveCall } from "../core/call.ts";
 import { stateIdOf } from "../core/identity.ts";
 import type { Task } from "../core/records.ts";
 import type { State } from "../state.ts";
@@ -45,15 +45,19 @@ async function wait(shell: Shell, state: State, task: Task, name: string, flags:
     committer: state.committer, random: state.random, stateId: await stateIdOf(state.committer, state.random), actor: task.worker!,
     signal: lost.signal, onLost: (error) => lost.abort(error), revalidate: () => null, always: true,
   });
+  const key = flags.key ?? String(ordinal);
+  const before = execution.endedIn(name, key);
   const arriving = execution.context.waitFor(name, {
-    key: flags.key ?? String(ordinal), event: flags.event ?? name, ...(flags.keep ? { keep: true } : {}),
+    key, event: flags.event ?? name, ...(flags.keep ? { keep: true } : {}),
     ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout, { min: 0, name: "--timeout" }) }),
   });
-  const first = await Promise.race([arriving, execution.parked.then(() => null)]);
-  if (first === null) {
+  const first = await Promise.race([arriving, execution.parked.then((waits) => ({ waits }))]);
+  if ("waits" in first) {
+    await endIn(state.committer, task, first.waits);
     shell.io.err(`wait ${name} waits for the event ${flags.event ?? name}\n`);
     return ERROR_CODES.waiting.exit;
   }
+  if (before) await goOn(state.committer, task, before);
   if (!first.arrived) {
     shell.io.err(`wait ${name}: no event ${flags.event ?? name} came in time\n`);
     return ERROR_CODES.timeout.exit;

@@ -7,6 +7,7 @@ import type { Random } from "../base/id.ts";
 import { canonical, type Json } from "../base/json.ts";
 import { checkUsage, type Usage } from "../core/breaker.ts";
 import { counting, isRecount, type KnownBreakers } from "../core/breakers.ts";
+import { endedIn } from "../core/call.ts";
 import { listAll, settle, type Committer } from "../core/committer.ts";
 import { followChange } from "../core/follow.ts";
 import { limitLine } from "../core/progress.ts";
@@ -212,7 +213,7 @@ export class Work {
   async #settle(rule: (task: Task, now: number) => Outcome | Promise<Outcome>): Promise<void> {
     const before = this.#task;
     const used = this.#used;
-    this.#task = await settle(this.#shop.committer, before, counting(this.#shop.committer, this.#counts, used, this.#shop.workerId, rule), { fence: before.fence, again: isRecount });
+    this.#task = await settle(this.#shop.committer, before, counting(this.#shop.committer, this.#counts, used, this.#shop.workerId, rule), { fence: before.fence, again: (conflict) => isRecount(conflict) || conflict.kind === "wait" });
     this.#used = { tokens: this.#used.tokens - used.tokens, cost: Math.max(this.#used.cost - used.cost, 0) };
     await followChange(this.#shop.committer, before, this.#task, this.#shop.workerId);
   }
@@ -228,12 +229,27 @@ export class Work {
     // With a verifier its review comes next; with a breaker its end decides whether another may start.
     if (this.#task.verifier === null && this.#counts.length === 0) this.#owner.ending(this);
     try {
-      await this.#settle(async (task, now) => submit(task, value, this.#by(now), waited ? await closingOf(this.#shop.committer, task.id) : []));
+      await this.#settle(this.#unlessItWaits(async (task, now, changed) => submit(task, value, this.#by(now), waited || changed ? await closingOf(this.#shop.committer, task.id) : [])));
     } catch (error) {
       // Larger than a state holds, say: nothing was written, and it is this task's failure, not the worker's.
       if (!isPawlError(error, "value_refused")) throw error;
       await this.#failed(error);
     }
+  }
+
+  /**
+   * The end of a process, unless steps of it ended in waits: then its task waits with them, whatever a shell made of their
+   * exit codes. Each of these steps has raised the task's revision, so nothing is read for a process without them.
+   */
+  #unlessItWaits(end: (task: Task, now: number, changed: boolean) => Outcome | Promise<Outcome>): (task: Task, now: number) => Outcome | Promise<Outcome> {
+    const begun = this.#task.revision;
+    return async (task, now) => {
+      if (!this.#shop.executor?.process || task.revision === begun) return end(task, now, false);
+      const waits = await endedIn(this.#shop.committer, task);
+      const open = waits.filter((wait) => wait.status === "open");
+      if (open.length > 0) return park(task, open, this.#by(now));
+      return waits.some((wait) => wait.status === "settled") ? release(task, this.#by(now), "what its script waits for came as it ended") : end(task, now, true);
+    };
   }
 
   async #failed(error: unknown, execution?: Execution): Promise<void> {
@@ -247,14 +263,17 @@ export class Work {
     }
     if (isPawlError(error, "deadline")) return this.#settle(async (task, now) => expire(task, this.#by(now), await closingOf(this.#shop.committer, task.id)));
     if (isPawlError(error, "waiting") && (await this.#parkedByCommand())) return;
-    const failure = await this.#finally(failureOf(isPawlError(error, "waiting") ? (error.cause ?? error) : error), execution);
-    await this.#settle(async (task, now) => failAttempt(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now), await this.#closing(failure)));
+    const thrown = failureOf(isPawlError(error, "waiting") ? (error.cause ?? error) : error);
+    await this.#settle(this.#unlessItWaits(async (task, now, changed) => {
+      // Who gives up was asked about a start, and that is on record.
+      const failure = execution?.resumed || changed ? await this.#finally(thrown) : thrown;
+      return failAttempt(task, failure, this.#shop.backoff, this.#shop.random.number(), this.#by(now), await this.#closing(failure));
+    }));
   }
 
   /** A process failed in which a step was given up: that is why, and it is final, whatever its exit code became. */
-  async #finally(failure: Failure, execution: Execution | undefined): Promise<Failure> {
-    // Who gives up was asked about a start, and that is on record.
-    if (!this.#shop.executor?.process || !execution?.resumed) return failure;
+  async #finally(failure: Failure): Promise<Failure> {
+    if (!this.#shop.executor?.process) return failure;
     const steps = (await listAll(this.#shop.committer, "step", { equals: { task_id: this.#task.id, round: this.#task.round } })) as unknown as Step[];
     const final = givenUp(steps, this.#task.round);
     return final === null ? failure : { ...final, cause: failure.message };

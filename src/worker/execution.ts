@@ -13,7 +13,7 @@ import { listAll } from "../core/committer.ts";
 import { askAbout, getDecision, stepChanged, unknownEffect, verdictOf } from "../core/decision.ts";
 import type { Failure, Step, Task, Wait } from "../core/records.ts";
 import { backoffMs, failureOf, isPermanent, thrown } from "../core/retry.ts";
-import { checkStepName, endStep, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, withExtra, type StepPlan } from "../core/step.ts";
+import { checkStepName, endStep, explicitKey, hashInput, idempotencyKey, NotDone, recordOf, replay, Scope, startStep, withExtra, type StepPlan } from "../core/step.ts";
 import type { SqlHandle } from "../store/store.ts";
 import { Branches, type BranchOptions } from "./branches.ts";
 import { Children } from "./children.ts";
@@ -76,6 +76,11 @@ export class Execution {
   /** True when some of its waits may still be open. */
   get waited(): boolean {
     return this.#waits.open;
+  }
+
+  /** The wait that another process of this ownership ended in at the step with this name and key. */
+  endedIn(name: string, key: string): Wait | null {
+    return this.#waits.endedIn(explicitKey(name, key));
   }
 
   /** Steps of it were recorded before it began. */

@@ -66,6 +66,12 @@ export class Waits {
     });
   }
 
+  /** The wait of this key that a step has ended in under this ownership. */
+  endedIn(key: string): Wait | null {
+    const wait = this.#recorded.get(key);
+    return wait?.fence === this.#branches.task.fence ? wait : null;
+  }
+
   /** The last wait in which a person was asked about the step with this key: of this round, or, with `before`, of an earlier one. */
   asked(key: string, before: boolean): Wait | null {
     const wait = this.#recorded.get(key) ?? (before ? this.#before.get(key) : undefined);

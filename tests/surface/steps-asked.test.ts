@@ -36,6 +36,7 @@ async function working(t: TestContext, script: string, flags: readonly string[] 
 
 for (const [what, script, flags] of [
   ["a step of a script", "pawl step send --once -- ./send.sh\n", []],
+  ["a step of a script behind xargs", `echo one | xargs -I{} ${PAWL} step send --key {} --once -- ./send.sh\n`, []],
   ["the command itself", "exec ./send.sh\n", ["--once"]],
 ] as const) {
   test(`${what}: given up is final, the effect is not run again by a later attempt, and a retry asks anew`, async (t) => {
@@ -63,3 +64,77 @@ for (const [what, script, flags] of [
     assert.deepEqual([(await task()).status, sent()], ["completed", 2]);
   });
 }
+
+/** Fails until there is a file `ok`, and says each time that it ran. */
+const TRY = "#!/bin/sh\necho x >> tries\n[ -e ok ] && echo fine $1\n";
+
+for (const [what, script, result] of [
+  ["a pipe", "set -e\npawl step a --once -- ./try.sh | cat\necho went on\n", "fine\nwent on"],
+  ["if and &&", "if pawl step a --once -- ./try.sh && true; then echo yes; else echo no; fi\n", "fine\nyes"],
+  ["an ignored failure", "pawl step a --once -- ./try.sh || true\n", "fine"],
+  ["another exit code", "pawl step a --once -- ./try.sh || exit 127\n", "fine"],
+] as const) {
+  test(`a task waits for the question of its step behind ${what}, and its answer counts`, async (t) => {
+    const { run, at, task, open } = await working(t, script);
+    at.write("try.sh", TRY, 0o755);
+    const first = await run();
+    assert.deepEqual([(await task()).status, (await open()).map(({ id }) => id)], ["waiting", ["d1"]], first.stdout);
+    at.write("ok", "");
+    await at.pawl(["answer", "d1", "again"]);
+    await run();
+    const { status, attempts, result: printed } = await task();
+    assert.deepEqual([status, attempts, printed, readFileSync(at.path("tries"), "utf8")], ["completed", 1, result, "x\nx\n"]);
+  });
+}
+
+test("questions of steps behind xargs cost no attempt: the task waits as long as one of them is open", async (t) => {
+  const { run, at, task, open } = await working(t, `printf 'p\\nq\\nr\\n' | xargs -P 3 -I{} ${PAWL} step a --key {} --once -- ./try.sh {}\n`);
+  at.write("try.sh", TRY, 0o755);
+  await run();
+  assert.deepEqual([(await task()).status, (await open()).map(({ id }) => id)], ["waiting", ["d1", "d2", "d3"]]);
+  at.write("ok", "");
+  for (const id of ["d2", "d1"]) {
+    await at.pawl(["answer", id, "again"]);
+    await run();
+    assert.equal((await task()).status, "waiting", "the others are open still, though nothing of them was written anew");
+  }
+  await at.pawl(["answer", "d3", "again"]);
+  await run();
+  const { status, attempts, result } = await task();
+  assert.deepEqual([status, attempts, String(result).split("\n").sort()], ["completed", 1, ["fine p", "fine q", "fine r"]]);
+});
+
+test("a task waits for the event of a `pawl wait` behind a pipe", async (t) => {
+  const { run, at, task } = await working(t, "pawl wait paid | cat\n");
+  await run();
+  assert.equal((await task()).status, "waiting");
+  await at.pawl(["event", "emit", "paid", "--value", "42"]);
+  await run();
+  assert.deepEqual([(await task()).status, (await task()).result], ["completed", "42"]);
+});
+
+for (const [end, what] of [["exit 0", "well"], ["exit 3", "badly"], ["exit 12", "as it should"]] as const) {
+  test(`an answer that comes before the script ends ${what} is neither lost nor an attempt`, async (t) => {
+    const { at, task } = await working(t, `[ -e asked ] && { pawl step a --once -- ./try.sh; exit; }\npawl step a --once -- ./try.sh | cat\ntouch asked\nwhile [ ! -e answered ]; do sleep 0.1; done\n${end}\n`);
+    at.write("try.sh", TRY, 0o755);
+    const running = at.start(["run", "t.txt", "--exec", "./work.sh", "--backoff", "off"]);
+    await eventually(() => existsSync(at.path("asked")), "the step has asked");
+    at.write("ok", "");
+    assert.equal((await at.pawl(["answer", "d1", "again"])).code, 0);
+    at.write("answered", "");
+    const { code, stdout } = await running.ended;
+    const { status, attempts, result } = await task();
+    assert.deepEqual([code, status, attempts, result], [0, "completed", 1, "fine"], stdout);
+  });
+}
+
+test("a script that waits by itself until its step goes on is not run again", async (t) => {
+  const { at, task } = await working(t, "until pawl step a --key k --once -- ./try.sh; do touch asked; sleep 0.2; done\necho y >> ran\n");
+  at.write("try.sh", TRY, 0o755);
+  const running = at.start(["run", "t.txt", "--exec", "./work.sh"]);
+  await eventually(() => existsSync(at.path("asked")), "the step has asked");
+  at.write("ok", "");
+  await at.pawl(["answer", "d1", "again"]);
+  assert.equal((await running.ended).code, 0);
+  assert.deepEqual([(await task()).status, readFileSync(at.path("ran"), "utf8")], ["completed", "y\n"]);
+});
