@@ -3,7 +3,7 @@
 // so a script that outlived its worker cannot record anything.
 import { spawn } from "node:child_process";
 import type { Command } from "commander";
-import { ERROR_CODES, isPawlError, PawlError } from "../base/errors.ts";
+import { ERROR_CODES, isPawlError, NEXT, PawlError } from "../base/errors.ts";
 import { iso } from "../base/clock.ts";
 import { parseDuration } from "../base/duration.ts";
 import { bytesOf, endIn, enterCall, goOn, leaveCall, outputOf } from "../core/call.ts";
@@ -47,7 +47,7 @@ async function step(shell: Shell, name: string, command: readonly string[], flag
     const task = await ownedTask(state, io.env, flags.token);
     const ordinal = flags.key === undefined ? await enterCall(state.committer, task, name) : 0;
     try {
-      return await runStep(shell, state, task, name, command, flags, ordinal);
+      return await about(task, () => runStep(shell, state, task, name, command, flags, ordinal));
     } finally {
       if (ordinal > 0) await leaveCall(state.committer, task);
     }
@@ -67,6 +67,16 @@ export async function ownedTask(state: State, env: NodeJS.ProcessEnv, given: str
   const task = await state.tasks.get(token.id);
   if (task.fence !== token.fence || task.worker !== token.worker) throw leaseLost(task.id, task);
   return task;
+}
+
+/** Runs what is about this task: an error that names no other is about it, so what helps names it. */
+export async function about<T>(task: Task, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!isPawlError(error) || error.next !== NEXT[error.code]) throw error;
+    throw new PawlError(error.code, error.message, { details: { ...error.details, id: task.id }, cause: error.cause });
+  }
 }
 
 async function runStep(shell: Shell, state: State, task: Task, name: string, command: readonly string[], flags: Flags, ordinal: number): Promise<number> {

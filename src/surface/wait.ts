@@ -9,7 +9,7 @@ import type { Task } from "../core/records.ts";
 import type { State } from "../state.ts";
 import { Execution } from "../worker/execution.ts";
 import type { Shell } from "./shell.ts";
-import { ownedTask } from "./step.ts";
+import { about, ownedTask } from "./step.ts";
 
 type Flags = { readonly event?: string; readonly timeout?: string; readonly key?: string; readonly keep?: boolean; readonly token?: string };
 
@@ -29,7 +29,7 @@ export function addWaitCommand(program: Command, shell: Shell): void {
         const task = await ownedTask(state, shell.io.env, flags.token);
         const ordinal = flags.key === undefined ? await enterCall(state.committer, task, name) : 0;
         try {
-          shell.exit(await wait(shell, state, task, name, flags, ordinal));
+          shell.exit(await about(task, () => wait(shell, state, task, name, flags, ordinal)));
         } finally {
           if (ordinal > 0) await leaveCall(state.committer, task);
         }

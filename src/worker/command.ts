@@ -5,6 +5,7 @@
 // {prompt}, it is what the command reads from stdin, instead of the JSON.
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { systemClock, type Clock } from "../base/clock.ts";
 import { ERROR_CODES, PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
@@ -206,11 +207,20 @@ export function resultOf(ended: CommandResult): string {
 /** Exit codes 126 and 127 mean that a program is missing or is none: trying again does not mend that. */
 export function failure(ended: CommandResult, who: string): PawlError {
   const how = ended.exitCode === null ? `was ended by ${ended.signal}` : `exited with code ${ended.exitCode}`;
-  const last = (ended.stderr.trimEnd() || ended.stdout.trimEnd()).split("\n").at(-1)!.trim();
+  const last = lastLine(ended.stderr.trimEnd() || ended.stdout.trimEnd());
   const permanent = ended.exitCode === 126 || ended.exitCode === 127;
   return new PawlError("failed", `${who} ${how}${last === "" ? "" : `: ${last.slice(0, TAIL_CHARS)}`}`, {
     details: { exit_code: ended.exitCode, ...(ended.signal ? { signal: ended.signal } : {}), stderr_tail: lastChars(ended.stderr, TAIL_CHARS), ...(permanent ? { permanent } : {}) },
   });
+}
+
+/** The last line: what most programs say at their end. `pawl` itself says what went wrong first, then what helps. */
+function lastLine(text: string): string {
+  const lines = stripVTControlCharacters(text).split("\n");
+  let at = lines.length - 1;
+  while (at > 0 && /^(next: |\s)/.test(lines[at]!)) at--;
+  const ofPawl = lines[at]!.startsWith("error: ") && lines[at + 1]?.startsWith("next: ");
+  return (ofPawl ? lines[at]! : text.slice(text.lastIndexOf("\n") + 1)).trim();
 }
 
 function startError(error: unknown, { cwd }: CommandOptions): unknown {

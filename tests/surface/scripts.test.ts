@@ -77,6 +77,16 @@ pawl step seven --key k -- sh -c 'exit 7'; pawl step seven --key k -- sh -c 'exi
   assert.deepEqual(log.trim().split("\n"), ["seven 7", "killed 137", "missing 127", "none 126", "slow 10", "replayed 7"]);
 });
 
+test("a failed step of pawl is told by its error, not by the advice below it, and the advice names the task", async (t) => {
+  const { at, run } = await scripted(t, "pawl step a/b -- true\n", ["--max-attempts", "1"]);
+  assert.match(run.stdout, /Failed: command exited with code 2: error: A step's name must be .*"a\/b"/);
+  assert.match((await at.pawl(["why", "1"])).stdout, /error: A step's name must be/);
+  const asked = await scripted(t, "pawl step a --once -- false\n");
+  await asked.at.pawl(["answer", "d1", "fail"]);
+  await asked.at.pawl(["run", "--exec", "./work.sh"]);
+  assert.match((await asked.at.pawl(["show", "1", "--output"])).stdout, /error: decision d1: given up\n *next: See why: pawl why 1\./);
+});
+
 test("under a claim by hand: ambiguous_step says how to begin anew, and that way works", async (t) => {
   const at = place(t);
   await at.pawl(["add", "by hand"]);

@@ -29,6 +29,16 @@ async function failureOf(promise: Promise<unknown>): Promise<PawlError> {
   return promise.then((value) => assert.fail(`it succeeded with ${JSON.stringify(value)}`), (error) => error as PawlError);
 }
 
+test("the reason of a failure is its last line; of what pawl says, the error and not the advice", async () => {
+  const reason = async (stderr: string) => (await failureOf(execute(sh(`printf '${stderr}' >&2; exit 3`)))).message.replace("command exited with code 3: ", "");
+  assert.equal(await reason("first\\nlast\\n"), "last");
+  assert.equal(await reason("before\\nerror: no such thing\\nnext: Look for it.\\n"), "error: no such thing");
+  assert.equal(await reason("\\033[31merror:\\033[39m no such thing\\n\\033[2mnext:\\033[22m Look:\\n  here\\n"), "error: no such thing");
+  assert.equal(await reason("error: no such thing\\n  --> a.rs\\n"), "--> a.rs", "another program's");
+  assert.equal(await reason("loading\\nnext: step 2\\n"), "next: step 2", "another program's");
+  assert.equal(await reason("next: step 2\\n"), "next: step 2");
+});
+
 describe("input", () => {
   test("the task is on stdin as one JSON document, and in the environment", async () => {
     assert.deepEqual(JSON.parse((await execute("cat")) as string), JSON.parse(JSON.stringify(task())));
