@@ -138,7 +138,7 @@ function answered(decision: Decision, settlement: Settlement, now: number): Part
   const { answer } = settlement;
   if (decision.kind === "question" ? answer === "approve" || answer === "deny" : !Object.hasOwn(allowed, answer)) {
     const fits = decision.kind === "question" ? "any text" : Object.entries(allowed).map(([name, does]) => `${name} (${does})`).join(", ");
-    throw new PawlError("usage", `"${answer}" does not answer decision ${decision.id}. It takes: ${fits}.`, { next: decision.kind === "question" ? `pawl answer ${decision.id} "…"` : `pawl answer ${decision.id} ${Object.keys(allowed)[0]}` });
+    throw new PawlError("usage", `"${answer}" does not answer decision ${decision.id}. It takes: ${fits}.`, { next: nextAnswers(decision) });
   }
   const edited = isEdited(decision, settlement);
   const given = edited ? settlement.edit : settlement.value;
@@ -148,6 +148,13 @@ function answered(decision: Decision, settlement: Settlement, now: number): Part
     status, answer, value, reason: settlement.reason ?? null,
     settled_by: settlement.actor, settled_at: iso(now),
   };
+}
+
+/** Each answer that fits, as the command that gives it; none of them is advised. */
+function nextAnswers({ id, kind }: Decision): string {
+  if (kind === "question") return `pawl answer ${id} "…"`;
+  const lines = Object.keys(ANSWERS[kind]).map((answer) => (answer === "approve" || answer === "deny" ? `pawl ${answer} ${id}` : `pawl answer ${id} ${answer}`));
+  return `One of: ${lines.join("; ")}.`;
 }
 
 /** True when it approves an action with other arguments. Throws `usage` for anything else that cannot be edited. */
