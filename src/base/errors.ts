@@ -79,6 +79,11 @@ export function isPawlError(error: unknown, code?: ErrorCode): error is PawlErro
   return error instanceof PawlError && (code === undefined || error.code === code);
 }
 
+/** A noun with the article it is spoken with: "an event", "a Uint8Array". */
+export function withArticle(noun: string): string {
+  return `${/^([aeio]|un)/i.test(noun) ? "an" : "a"} ${noun}`;
+}
+
 /** The readable message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   if (error instanceof Error) return error.message || error.name;

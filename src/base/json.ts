@@ -1,7 +1,7 @@
 // JSON values as Pawl keeps them: copied, checked and canonical, so that what the live caller gets is what a replay
 // gets, and what one store cannot hold is refused for all of them.
 import { hash } from "node:crypto";
-import { PawlError } from "./errors.ts";
+import { PawlError, withArticle } from "./errors.ts";
 import { LIMITS } from "./limits.ts";
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
@@ -43,7 +43,7 @@ function copyObject(value: object, path: string, depth: number): Json | undefine
     return copy((value as { toJSON(): unknown }).toJSON(), path, depth + 1);
   }
   if (value instanceof Map || value instanceof Set || ArrayBuffer.isView(value)) {
-    throw refused(path, `a ${value.constructor.name} would lose its content as JSON`);
+    throw refused(path, `${withArticle(value.constructor.name)} would lose its content as JSON`);
   }
   const result: { [key: string]: Json } = {};
   for (const key of Object.keys(value)) {
@@ -69,7 +69,7 @@ export function checkJson(value: Json, path: string, depth = 0): number {
     return 8;
   }
   if (value === null || typeof value === "boolean") return 4;
-  if (typeof value !== "object") throw refused(path, `a ${typeof value} is not JSON`);
+  if (typeof value !== "object") throw refused(path, `${value === undefined ? "undefined" : `a ${typeof value}`} is not JSON`);
   if (depth >= LIMITS.valueDepth) throw refused(path, `it is nested deeper than ${LIMITS.valueDepth} levels`);
   let size = 2;
   if (Array.isArray(value)) {

@@ -1,7 +1,7 @@
 // Group commit: the changes of all concurrent callers go to the store in one flush, and each caller is answered only
 // after it. This is where the speed comes from: on a disk whose flush takes a millisecond it is worth a factor of fifty.
 // Per-caller order is kept, and the event loop gets its turn before each flush.
-import { PawlError } from "../base/errors.ts";
+import { PawlError, withArticle } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Change, Claim, ClaimOrder, Conflict, Decide, Query, Rec, Result, Store } from "../store/store.ts";
 import type { Task } from "./records.ts";
@@ -108,7 +108,7 @@ function currentTask(conflict: Conflict, task: Task, options: { fence?: number; 
   if (conflict.kind !== "task" || conflict.index !== 0 || conflict.on !== "guard") {
     const error = options.onConflict?.(conflict);
     if (error) throw error;
-    throw new PawlError("conflict", `Another writer changed a ${conflict.kind} that this command read.`, { next: "Try again.", details: { conflict } });
+    throw new PawlError("conflict", `Another writer changed ${withArticle(conflict.kind)} that this command read.`, { next: "Try again.", details: { conflict } });
   }
   const now = conflict.record as Task | null;
   if (options.fence !== undefined && (now === null || now.fence !== options.fence || now.worker === null)) throw leaseLost(task.id, now);

@@ -156,7 +156,7 @@ export function checkNewTask(fields: NewTask): NewTask {
 /** What a program in JavaScript may hand over instead. */
 export function checkIsTask(fields: unknown): void {
   if (typeof fields === "object" && fields !== null && !Array.isArray(fields)) return;
-  throw new PawlError("usage", `A task is an object with a description, not ${fields === null ? "null" : Array.isArray(fields) ? "a list" : `a ${typeof fields}`}.`, { next: 'As in: add({ description: "Write a haiku" }).' });
+  throw new PawlError("usage", `A task is an object with a description, not ${fields === null || fields === undefined ? String(fields) : Array.isArray(fields) ? "a list" : `a ${typeof fields}`}.`, { next: 'As in: add({ description: "Write a haiku" }).' });
 }
 
 export function checkDescription(description: unknown): void {

@@ -2,7 +2,7 @@
 // calls the operation and prints what comes back; it decides nothing. What a short command does not need is not loaded.
 import { Command, CommanderError } from "commander";
 import { systemClock } from "../base/clock.ts";
-import { isPawlError, NEXT, PawlError } from "../base/errors.ts";
+import { isPawlError, NEXT, PawlError, withArticle } from "../base/errors.ts";
 import { ownToken } from "../core/token.ts";
 import { OPERATIONS, type Operation } from "../operations.ts";
 import type { State } from "../state.ts";
@@ -107,7 +107,7 @@ function commandOf(program: Command, operation: Operation): Command {
   const [first, second] = operation.command.split(" ") as [string, string?];
   program.commandsGroup(groupOf(operation));
   if (second === undefined) return program.command(first);
-  const group = program.commands.find((command) => command.name() === first) ?? program.command(first).description(`About a ${first}: ${subcommandsOf(first).join(", ")}`);
+  const group = program.commands.find((command) => command.name() === first) ?? program.command(first).description(`About ${withArticle(first)}: ${subcommandsOf(first).join(", ")}`);
   return group.command(second);
 }
 

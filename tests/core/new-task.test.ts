@@ -142,7 +142,7 @@ test("the list that was handed in may be changed afterwards", async (t) => {
 
 test("what is no task at all is refused in a sentence, and every refusal says what next", async (t) => {
   const { state } = await simulate(t);
-  for (const [given, said] of [[null, "not null"], [undefined, "not a undefined"], ["text", "not a string"], [[], "not a list"]] as const) {
+  for (const [given, said] of [[null, "not null"], [undefined, "not undefined"], ["text", "not a string"], [[], "not a list"]] as const) {
     await assert.rejects(state.tasks.add(given as never), (error) => isPawlError(error, "usage") && error.message.includes(said) && error.next.includes("description"));
   }
   for (const fields of [{ description: "" }, { description: "x", priority: 1.5 }, { description: "x", max_attempts: 0 }]) {

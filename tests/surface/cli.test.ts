@@ -223,6 +223,8 @@ test("the help of each command names its flags, its arguments and an example", a
   assert.deepEqual(Object.keys(EXAMPLES).filter((command) => !OPERATIONS.some((operation) => operation.command === command)), []);
   const help = await at.pawl(["--help"]);
   for (const operation of OPERATIONS) assert.ok(help.stdout.includes(operation.command.split(" ")[0]!), operation.command);
+  assert.match(help.stdout, /About an event: /);
+  assert.doesNotMatch(help.stdout, /About a [aeiou]/);
   assert.deepEqual((await at.pawl(["help", "add"])).stdout, (await at.pawl(["add", "-h"])).stdout);
 });
 
