@@ -35,21 +35,36 @@ const UNREADABLE: ReadonlySet<string> = new Set(["not_a_file", "not_ours", "newe
 export async function healthOf(site: Patient, options: { readonly deep: boolean; readonly isGone: IsGone; readonly sealAt: SealAt }): Promise<Health> {
   const findings = await site.diagnose({ deep: options.deep });
   let examined: Examined = { findings: [], records: {}, chains: 0 };
+  const look = async (): Promise<Examined> => {
+    const store = await site.open({ readOnly: true });
+    try {
+      const seal = await sealFindings(store, options);
+      const found = await examine(store, { deep: options.deep, now: store.clock.now() });
+      return { ...found, findings: [...seal, ...found.findings] };
+    } finally {
+      await store.close();
+    }
+  };
   if (!findings.some(({ code }) => UNREADABLE.has(code))) {
     try {
-      const store = await site.open({ readOnly: true });
-      try {
-        findings.push(...(await sealFindings(store, options)));
-        examined = await examine(store, { deep: options.deep, now: store.clock.now() });
-      } finally {
-        await store.close();
-      }
+      examined = await lookTwice(look);
     } catch (error) {
       findings.push(finding("unreadable", site.location, messageOf(error), isPawlError(error) && error.next !== undefined ? { next: error.next } : {}));
     }
   }
   const all = [...findings, ...examined.findings];
   return { state: site.location, healthy: all.every(({ severity }) => severity === "note"), findings: all, records: examined.records, chains: examined.chains };
+}
+
+/** What is still found at a second moment: between two commits of somebody at work there may be what looks like a crash. */
+export async function lookTwice(look: () => Promise<Examined>): Promise<Examined> {
+  const first = await look();
+  if (first.findings.every(({ severity }) => severity === "note")) return first;
+  const again = await look();
+  // Of those that are only counted the number may have changed.
+  const nameOf = ({ code, record, message }: Finding) => JSON.stringify(record === undefined ? [code] : [code, record, message]);
+  const before = new Set(first.findings.map(nameOf));
+  return { ...again, findings: again.findings.filter((one) => before.has(nameOf(one))) };
 }
 
 /** What is remembered of every task while the others are looked at. */

@@ -46,7 +46,7 @@ export type StateOptions = {
   readonly damaged?: (error: PawlError) => void;
 };
 
-export type Opening = Required<Omit<OpenOptions, "damaged">> & Pick<OpenOptions, "damaged">;
+export type Opening = Required<Omit<OpenOptions, "damaged" | "moment">> & Pick<OpenOptions, "damaged">;
 
 export function openOptions(options: StateOptions): Opening {
   const notice = options.notice ?? ((line: string) => void process.stderr.write(`pawl: ${line}\n`));

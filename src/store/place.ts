@@ -15,7 +15,7 @@ export type Site = {
   readonly lockFolder: string;
   /** Also true when only opening it can tell. */
   exists(): Promise<boolean>;
-  /** Read-only on Postgres, what is read is one moment. */
+  /** Read-only, what is read is one moment (but for a SQLite without a safe log). */
   open(options: { readonly readOnly: boolean }): Promise<Store>;
   /** Removes everything there. On Postgres only what an unfinished copy left. */
   discard(): Promise<void>;

@@ -35,9 +35,9 @@ export function siteOf(url: string, model: Model, options: OpenOptions): Site {
     location,
     lockFolder: `${location}.pawl/workers`,
     exists: async () => ["", ...(sqlite ? ["-wal"] : [".pawl/journal", ".pawl/checkpoint"])].some((suffix) => existsSync(location + suffix)),
-    open: ({ readOnly }) => (sqlite ? openSqlite : openJson)(location, model, { ...options, readOnly }),
+    open: ({ readOnly }) => (sqlite ? openSqlite : openJson)(location, model, { ...options, readOnly, moment: readOnly }),
     discard: async () => beside.forEach((suffix) => rmSync(location + suffix, { recursive: true, force: true })),
-    diagnose: async ({ deep }) => (sqlite ? diagnoseSqlite(location, model, { deep }) : diagnoseJson(location, model, options.clock.now())),
+    diagnose: async ({ deep }) => (sqlite ? diagnoseSqlite(location, model, { deep }) : diagnoseJson(location, model, options.clock)),
     repair: () => (sqlite ? repairSqlite : repairJson)(location, model, options),
     tidy: () => removeDeadLocks(`${location}.pawl/workers`),
     backup: async (to) => {

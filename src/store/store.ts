@@ -319,6 +319,8 @@ export type OpenOptions = {
   readonly random: { number(): number; hex(bytes: number): string };
   /** Nothing is created, repaired or written. */
   readonly readOnly?: boolean;
+  /** Opened to read, all that is read is as it was when it was opened. A hint to stores on a disk; a SQLite without a safe log would have to stop writers for it, and does not. */
+  readonly moment?: boolean;
   /** One line for people on stderr (a long wait for a lock, a repaired tail). */
   readonly notice?: (line: string) => void;
   /** Opened to read, what is before a damaged place is shown: told once, with the place. Without it, a notice. */

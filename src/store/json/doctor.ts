@@ -1,24 +1,27 @@
 // What is wrong with a JSON state on the disk, found by reading all of it: every line of the journal, every checkpoint, the
-// view. Invariant: looking changes nothing, and takes no lock, so it may be done while others write.
+// view. Invariant: looking changes nothing, and takes no lock, so it may be done while others write: the journal is read after
+// what must be in it already.
 import { join } from "node:path";
+import { type Clock, sleep } from "../../base/clock.ts";
 import { isPawlError, messageOf, PawlError } from "../../base/errors.ts";
 import { finding, type Finding } from "../../base/finding.ts";
-import { codeOf, type FileSystem, nodeFs, readRange, readWhole } from "../../base/fs.ts";
+import { codeOf, type FileStat, type FileSystem, nodeFs, readRange, readWhole } from "../../base/fs.ts";
 import type { Model } from "../store.ts";
 import { formatOf } from "../migrations.ts";
 import { diagnosePlace, diagnoseWorkers } from "../place.ts";
 import { abandonedBeside, foldersBeside } from "./beside.ts";
 import { checkpointsIn, emptyReplica, loadCheckpoint, readCheckpoint, type Replica } from "./checkpoint.ts";
 import { hashOf, Journal, NO_HASH, type Position, segmentName, segmentsIn } from "./journal.ts";
-import { isKnown, parseEdit, placeOf } from "./edits.ts";
+import { isKnown, isSame, parseEdit, placeOf } from "./edits.ts";
 import { headerOf, type Places, placesOf, takeLine } from "./recovery.ts";
 
 /** The journal from some place on: how far it can be read, and what stops it there. */
 export type Reach = { readonly replica: Replica; readonly position: Position; readonly stop: Stop | null };
 export type Stop = { readonly code: "journal_torn" | "journal_gap" | "journal_damaged" | "newer_format"; readonly file: string; readonly offset: number; readonly why: string };
 
-export function diagnoseJson(path: string, model: Model, now: number): Finding[] {
+export async function diagnoseJson(path: string, model: Model, clock: Clock): Promise<Finding[]> {
   const fs = nodeFs;
+  const now = clock.now();
   let places: Places;
   try {
     places = placesOf(fs, path);
@@ -30,8 +33,9 @@ export function diagnoseJson(path: string, model: Model, now: number): Finding[]
     findings.push(...diagnosePlace(places.file, [places.dir, places.journal, places.checkpoint, places.quarantine, places.workers]));
     if ((segmentsIn(fs, places.journal) ?? []).length === 0) findings.push(...withoutJournal(fs, places, formatOf(model)));
     else {
-      const read = diagnoseJournal(fs, places, model);
-      findings.push(...read.findings, ...diagnoseView(fs, places, read.reach), ...(read.findings.length === 0 ? diagnoseBeside(fs, places, model, read.reach, now) : []));
+      const seen = lookBefore(fs, places);
+      const read = await diagnoseJournal(fs, places, model, seen, clock);
+      findings.push(...read.findings, ...diagnoseView(fs, places, read.reach, seen), ...(read.findings.length === 0 ? diagnoseBeside(fs, places, model, read.reach, now) : []));
     }
     findings.push(...diagnoseRemains(fs, places, model, now), ...diagnoseWorkers(places.workers));
   } catch (error) {
@@ -78,6 +82,21 @@ function readOn(journal: Journal, replica: Replica): Stop | null {
   }
 }
 
+/** A writer may be in the middle of its line: torn is what stays so, in bytes, for so many ms. */
+const TORN_MS = 50;
+
+/** The whole journal, and that its torn end, if it has one, is of nobody who is at it now. */
+async function followWhole(fs: FileSystem, places: Places, model: Model, clock: Clock): Promise<Reach> {
+  for (let was = ""; ; ) {
+    const reach = follow(fs, places, model, "the beginning");
+    const { stop } = reach;
+    const is = stop?.code === "journal_torn" ? `${stop.file} ${stop.offset} ${stop.why}` : "";
+    if (is === was) return reach;
+    was = is;
+    if (is !== "") await sleep(clock, TORN_MS);
+  }
+}
+
 /** The number of the line that holds a byte of a file, from 1. */
 export function lineAt(fs: FileSystem, file: string, offset: number): number {
   if (!fs.lstat(file)) return 1;
@@ -92,21 +111,30 @@ export function lineAt(fs: FileSystem, file: string, offset: number): number {
   }
 }
 
-function diagnoseJournal(fs: FileSystem, places: Places, model: Model): { findings: Finding[]; reach: Reach } {
+/** What stands beside the journal, looked at before it: a line of it is durable before a checkpoint or a view shows it. */
+type Seen = { readonly checkpoints: readonly string[]; readonly stat: FileStat | null; readonly view: Buffer | null };
+
+function lookBefore(fs: FileSystem, places: Places): Seen {
+  return { checkpoints: checkpointsIn(fs, places.checkpoint), stat: fs.lstat(places.file), view: readWhole(fs, places.file) };
+}
+
+async function diagnoseJournal(fs: FileSystem, places: Places, model: Model, { checkpoints }: Seen, clock: Clock): Promise<{ findings: Finding[]; reach: Reach }> {
   const findings: Finding[] = [];
-  for (const name of checkpointsIn(fs, places.checkpoint)) {
+  for (const name of checkpoints) {
     const path = join(places.checkpoint, name);
     try {
       readCheckpoint(fs, path, places.journal, model);
     } catch (error) {
+      // Whoever made a newer one has removed it meanwhile.
+      if (!fs.lstat(path)) continue;
       findings.push(finding(isPawlError(error, "unsupported") ? "newer_format" : "checkpoint_damaged", path, `It cannot be used (${messageOf(error).replace(/\.$/, "")}); an older one, or the whole journal, is read instead.`, { next: "pawl doctor --repair" }));
     }
   }
-  const whole = follow(fs, places, model, "the beginning");
+  const whole = await followWhole(fs, places, model, clock);
   const reach = whole.stop === null || whole.stop.code === "journal_torn" ? whole : follow(fs, places, model, "a checkpoint");
   if (whole.stop) findings.push(stopped(fs, whole.stop, reach !== whole && (reach.stop === null || reach.stop.code === "journal_torn")));
   if (reach !== whole && reach.stop && reach.stop.file + reach.stop.offset !== whole.stop!.file + whole.stop!.offset) findings.push(stopped(fs, reach.stop, false));
-  const newest = checkpointsIn(fs, places.checkpoint)[0];
+  const [newest] = checkpoints;
   const ends = reach.stop === null || reach.stop.code === "journal_torn";
   if (ends && newest && parseInt(newest, 10) > reach.position.n) {
     findings.push(finding("journal_short", join(places.journal, segmentName(reach.position.segment)), `It ends at line ${reach.position.n}, but there is a checkpoint of line ${parseInt(newest, 10)}: acknowledged changes are missing.`, {
@@ -139,20 +167,22 @@ function withoutJournal(fs: FileSystem, places: Places, known: number): Finding[
 
 /* ---------- the view, and what else lies there ---------- */
 
-function diagnoseView(fs: FileSystem, places: Places, { replica, position, stop }: Reach): Finding[] {
-  const bytes = readWhole(fs, places.file);
-  if (!bytes) return [finding("view_missing", places.file, "The file for people is not there. The next command that writes makes it again.", { next: "pawl doctor --repair" })];
+function diagnoseView(fs: FileSystem, places: Places, { replica, position, stop }: Reach, { stat, view: bytes }: Seen): Finding[] {
+  const now = fs.lstat(places.file);
+  // Somebody at work has put another there since, or is about to: what it was says nothing of what it is.
+  const moved = stat === null ? now !== null : !isSame(stat, now);
+  if (!bytes) return moved ? [] : [finding("view_missing", places.file, "The file for people is not there. The next command that writes makes it again.", { next: "pawl doctor --repair" })];
   const hash = hashOf(bytes);
   if (replica.view?.hash === hash) {
     return replica.view.revision < replica.revision ? [finding("view_old", places.file, `It is ${replica.revision - replica.view.revision} lines of the journal behind; it follows a moment after each change, and at the next open.`)] : [];
   }
-  if (isKnown(replica, hash)) return [finding("view_old", places.file, "It is an earlier one, put back by git or a backup, say, or a hand edit that is settled. The next command that writes makes it anew.")];
+  if (isKnown(replica, hash)) return moved ? [] : [finding("view_old", places.file, "It is an earlier one, put back by git or a backup, say, or a hand edit that is settled. The next command that writes makes it anew.")];
   const header = headerOf(bytes);
   if (header && header.format > replica.format) return [finding("newer_format", places.file, `It has format ${header.format}; this version of Pawl reads up to ${replica.format}.`, { next: "Update Pawl." })];
   if (header && header.revision > position.n && (stop === null || stop.code === "journal_torn")) {
     return [finding("journal_short", places.file, `It shows line ${header.revision}, but the journal ends at ${position.n}: acknowledged changes are missing.`, { next: "Put the folder back from a backup; or go on with what the journal has: pawl doctor --repair." })];
   }
-  if (header && header.revision > position.n) return [];
+  if (moved || (header && header.revision > position.n)) return [];
   const parsed = parseEdit(bytes, places.file);
   if (parsed instanceof PawlError) {
     return [finding("view_broken", places.file, `It was changed by hand. ${parsed.message}`, { line: placeOf(parsed).line ?? 1, next: "Mend the file; or settle it: pawl doctor --accept-edit, pawl doctor --discard-edit." })];

@@ -294,7 +294,8 @@ export function placeOf(error: PawlError): { line: number | null; column: number
   return { line: typeof line === "number" ? line : null, column: typeof column === "number" ? column : null };
 }
 
-const isSame = (a: FileStat | null, b: FileStat | null): boolean => a !== null && b !== null && a.ino === b.ino && a.size === b.size && a.mtimeMs === b.mtimeMs;
+/** By their stat, the same file with the same content. */
+export const isSame = (a: FileStat | null, b: FileStat | null): boolean => a !== null && b !== null && a.ino === b.ino && a.size === b.size && a.mtimeMs === b.mtimeMs;
 
 /** What stands for an edit that was dealt with. The same bytes without a header (`revision`) are another edit once there is another view. */
 const editHash = (hash: string, revision: number | null): string => `edit ${hash}${revision === null ? "" : ` of ${revision}`}`;

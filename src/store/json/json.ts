@@ -266,6 +266,7 @@ class JsonStore implements Store {
 
   #reading(): Tables {
     this.#check();
+    if (this.#options.readOnly && this.#options.moment) return this.#ledger.replica.tables;
     try {
       this.#ledger.catchUpReading();
     } catch (error) {

@@ -51,8 +51,16 @@ export function tableOf(session: Session, kind: string): Table {
   return table;
 }
 
+/** From now on this connection reads what is there at this moment. Only with a log: else whoever writes would wait for its end. */
+export function beginMoment({ db, verbs }: Session): void {
+  if (db.value("pragma journal_mode") !== "wal") return;
+  verbs.beginRead.run();
+  db.value("select count(*) from sqlite_schema");
+}
+
 /** Several reads of one and the same state. */
 export function snapshot<T>({ db, verbs }: Session, read: () => T): T {
+  if (db.inTransaction) return read();
   verbs.beginRead.run();
   try {
     return read();

@@ -10,7 +10,7 @@ import { LIMITS } from "../../base/limits.ts";
 import { Turn } from "../../base/lock.ts";
 import { formatOf, olderFormat } from "../migrations.ts";
 import { configure, connect, explain, isBusy, type Mode, needsWriting, type Driver, type Probes } from "./driver.ts";
-import { newSession, runBatch, runClaim, runUser, sealOf, type Session, snapshot, tableOf } from "./commit.ts";
+import { beginMoment, newSession, runBatch, runClaim, runUser, sealOf, type Session, snapshot, tableOf } from "./commit.ts";
 import { beginLoad, countersOf, loadCounters, loadPiece, setSeal } from "./move.ts";
 import { belongsToPawl, bootId, createEmpty, getNote, migrate, presentIn, quickCheck, recognise, refuseNetwork, refuseRemains, schemaOf, wasCutOff } from "./schema.ts";
 import { upgrade } from "./upgrade.ts";
@@ -25,7 +25,7 @@ export async function openSqlite(path: string, model: Model, options: OpenOption
   let place = path;
   try {
     place = stateFile(nodeFs, path);
-    if (options.readOnly) return await whenFree(() => new SqliteStore(place, options, null, () => openToRead(place, model, probes)), place, options);
+    if (options.readOnly) return await whenFree(() => new SqliteStore(place, options, null, () => openToRead(place, model, probes, options.moment === true)), place, options);
     const session = await openToWrite(place, model, options, probes);
     try {
       return new SqliteStore(place, options, session, null);
@@ -77,7 +77,7 @@ function bringUpToDate(db: Driver, path: string, model: Model, options: OpenOpti
 /** Null when there is nothing to read yet. "frozen" tells that the file may change unseen, so it is opened anew for each reading. */
 type Reading = { readonly session: Session; readonly frozen: boolean } | null;
 
-function openToRead(path: string, model: Model, probes: Probes): Reading {
+function openToRead(path: string, model: Model, probes: Probes, moment: boolean): Reading {
   if (!existsSync(path)) return null;
   refuseNetwork(dirname(path), probes);
   refuseRemains(path);
@@ -91,7 +91,9 @@ function openToRead(path: string, model: Model, probes: Probes): Reading {
       const format = Number(db.value("pragma user_version"));
       if (format < formatOf(model)) throw olderFormat(path, format, formatOf(model));
       configure(db, false, probes);
-      return { session: sessionOn(db, path, model), frozen: mode === "frozen" };
+      const session = sessionOn(db, path, model);
+      if (moment && mode === "read") beginMoment(session);
+      return { session, frozen: mode === "frozen" };
     } catch (error) {
       db.close();
       throw error;
