@@ -158,7 +158,10 @@ class JsonStore implements Store {
   }
 
   get edits(): EditDoor {
-    const found = () => (this.#reading(), outstanding({ fs: this.#fs, places: this.#places, model: this.#model, replica: this.#ledger.replica }));
+    const found = () => {
+      this.#reading();
+      return this.#onDisk(() => outstanding({ fs: this.#fs, places: this.#places, model: this.#model, replica: this.#ledger.replica }));
+    };
     return doorOf(this.#places, found, async (settle) => {
       await this.#locked(() => settle(this.#view!.edits));
       await this.#view!.flush();
@@ -267,12 +270,17 @@ class JsonStore implements Store {
   #reading(): Tables {
     this.#check();
     if (this.#options.readOnly && this.#options.moment) return this.#ledger.replica.tables;
+    this.#onDisk(() => this.#ledger.catchUpReading());
+    return this.#ledger.replica.tables;
+  }
+
+  /** What the disk refuses is no bug. */
+  #onDisk<T>(read: () => T): T {
     try {
-      this.#ledger.catchUpReading();
+      return read();
     } catch (error) {
       throw fromDisk(error, this.location);
     }
-    return this.#ledger.replica.tables;
   }
 
   #checkpoint(): void {
