@@ -26,7 +26,12 @@ for (const name of STATES) {
     let ended = false;
     void run.ended.finally(() => (ended = true));
     let looks = 0;
-    for (; !ended; looks++) assert.deepEqual(bad((await placeAt(at.state, quiet).doctor()).findings), []);
+    for (; !ended; looks++) {
+      assert.deepEqual(bad((await placeAt(at.state, quiet).doctor()).findings), []);
+      const reader = await openState(at.state, { ...quiet, readOnly: true, damaged: (error) => assert.fail(error) });
+      assert.deepEqual((await reader.status()).edits, []);
+      await reader.close();
+    }
     assert.ok(looks > 3, `${looks} looks`);
     assert.equal((await run.ended).code, 0);
   });

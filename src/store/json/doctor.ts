@@ -13,7 +13,7 @@ import { abandonedBeside, foldersBeside } from "./beside.ts";
 import { checkpointsIn, emptyReplica, loadCheckpoint, readCheckpoint, type Replica } from "./checkpoint.ts";
 import { hashOf, Journal, NO_HASH, type Position, segmentName, segmentsIn } from "./journal.ts";
 import { isKnown, isSame, parseEdit, placeOf } from "./edits.ts";
-import { headerOf, type Places, placesOf, takeLine } from "./recovery.ts";
+import { headerOf, type Places, placesOf, rescue, takeLine } from "./recovery.ts";
 
 /** The journal from some place on: how far it can be read, and what stops it there. */
 export type Reach = { readonly replica: Replica; readonly position: Position; readonly stop: Stop | null };
@@ -180,7 +180,7 @@ function diagnoseView(fs: FileSystem, places: Places, { replica, position, stop 
   const header = headerOf(bytes);
   if (header && header.format > replica.format) return [finding("newer_format", places.file, `It has format ${header.format}; this version of Pawl reads up to ${replica.format}.`, { next: "Update Pawl." })];
   if (header && header.revision > position.n && (stop === null || stop.code === "journal_torn")) {
-    return [finding("journal_short", places.file, `It shows line ${header.revision}, but the journal ends at ${position.n}: acknowledged changes are missing.`, { next: "Put the folder back from a backup; or go on with what the journal has: pawl doctor --repair." })];
+    return [finding("journal_short", places.file, `It shows line ${header.revision}, but the journal ends at ${position.n}: acknowledged changes are missing.`, { next: `Put the folder back from a backup; or go on with what the journal has: pawl doctor --repair. ${rescue(places.file)}` })];
   }
   if (moved || (header && header.revision > position.n)) return [];
   const parsed = parseEdit(bytes, places.file);

@@ -7,6 +7,8 @@ import { type EditHost, Edits, type Found, SETTLE_MS } from "./edits.ts";
 
 export type WatchHost = EditHost & {
   section<T>(fn: () => T): Promise<T>;
+  /** That no view is there, or an older one, is known to who opened the state. */
+  readonly viewTaken: boolean;
   /** Takes in what others appended, without the lock. */
   refresh(): void;
 };
@@ -131,7 +133,7 @@ export class EditWatch {
     const { fs, places, clock, notice } = this.#host;
     const { view } = this.#host.replica();
     const interrupted = (fs.readdir(places.dir) ?? []).some((name) => /^view\..*\.tmp$/.test(name) && fs.lstat(join(places.dir, name))?.ino === view?.ino);
-    if (!view || interrupted) return "ours";
+    if (!view || interrupted || this.#host.viewTaken) return "ours";
     // Some editors move the old file away before they write the new one.
     this.#missingSince ??= clock.monotonic();
     const key = `${found} ${view.hash}`;

@@ -264,7 +264,11 @@ export function outstanding({ fs, places, model, replica }: { fs: FileSystem; pl
   if (bytes === null || isKnown(replica, hashOf(bytes))) return null;
   const parsed = parseEdit(bytes, places.file);
   const place = { path: places.file, hash: hashOf(bytes), revision: null, line: null, column: null, why: null };
-  if (!(parsed instanceof PawlError)) return { ...place, broken: false, revision: headerIn(parsed.value)?.revision ?? null };
+  if (!(parsed instanceof PawlError)) {
+    const revision = headerIn(parsed.value)?.revision ?? null;
+    // Of a later view than was read: put there this moment, or the journal has lost what it shows. Nobody edited it.
+    return (revision ?? 0) > replica.revision ? null : { ...place, broken: false, revision };
+  }
   return { ...place, broken: true, ...placeOf(parsed), why: parsed.message };
 }
 

@@ -16,7 +16,7 @@ import type { Body } from "./journal.ts";
 import { Ledger, type Work } from "./ledger.ts";
 import { createFolders, hasJournal, type Places, placesOf, refuseNetwork, refuseShortened, removeAbandoned } from "./recovery.ts";
 import { upgrade } from "./upgrade.ts";
-import { refuseImpossibleView, View } from "./view.ts";
+import { lookBeside, refuseImpossibleView, View } from "./view.ts";
 
 export type JsonOptions = OpenOptions & {
   readonly fs?: FileSystem;
@@ -24,6 +24,8 @@ export type JsonOptions = OpenOptions & {
   readonly turn?: (places: Places) => Turns;
   /** Bytes of journal that are worth a checkpoint. */
   readonly checkpointBytes?: number;
+  /** Who opens it took the view away: that it is not there is no news. */
+  readonly viewTaken?: boolean;
 };
 type Turns = Pick<Turn, "run" | "close">;
 
@@ -79,7 +81,7 @@ class JsonStore implements Store {
     createFolders(fs, places);
     this.#turn = options.turn?.(places) ?? new Turn(places.lock, places.gate, { clock: options.clock, random: options.random, notice: options.notice, what: places.file });
     this.#view = new View({
-      fs, places, model, clock: options.clock, random: options.random, notice: this.#notice,
+      fs, places, model, clock: options.clock, random: options.random, notice: this.#notice, viewTaken: options.viewTaken === true,
       replica: () => this.#ledger.replica,
       section: (fn) => this.#locked(fn),
       note: (view) => this.#ledger.append({ view }),
@@ -90,7 +92,7 @@ class JsonStore implements Store {
 
   /** Reads what is there; a writer also repairs, creates and brings the view up to date. */
   async start(): Promise<void> {
-    if (!this.#turn) return this.#ledger.catchUpReading();
+    if (!this.#turn) return this.#ledger.openReading(() => lookBeside(this.#fs, this.#places, this.#ledger.replica));
     try {
       await this.#turn.run(() => {
         const now = this.clock.now();

@@ -73,7 +73,7 @@ export class Ledger {
 
   /** Without the lock: takes in whole lines and leaves the rest to writers. Damage ends what is shown, and is told once. */
   catchUpReading(): void {
-    const { fs, places, model, damaged, notice } = this.#home;
+    const { fs, places, model } = this.#home;
     if (this.#broken || this.#toldDamage || (!this.#journal && !hasJournal(fs, places))) return;
     const last = this.#follow();
     if (this.#replica.format < formatOf(model)) throw olderFormat(places.file, this.#replica.format, formatOf(model));
@@ -81,9 +81,24 @@ export class Ledger {
     this.drop();
     const tail = this.#follow();
     if (tail.is !== "damaged") return;
+    this.#tell(tail.error, "What is before it is shown.");
+  }
+
+  /** The same at open. `look` looks at what stands beside the journal; the answer says what the journal, read on after that, lacks. */
+  openReading(look: () => (journal: Journal) => PawlError | null): void {
+    this.catchUpReading();
+    if (!this.#journal) return;
+    const lacking = look();
+    this.catchUpReading();
+    const error = this.#journal && !this.#toldDamage ? lacking(this.#journal) : null;
+    if (error) this.#tell(error, "What the journal has is shown.");
+  }
+
+  #tell(error: PawlError, shown: string): void {
+    const { damaged, notice } = this.#home;
     this.#toldDamage = true;
-    const { message, next, details } = tail.error;
-    const damage = new PawlError("corrupt", `${message} What is before it is shown.`, { ...(next === undefined ? {} : { next }), ...(details === undefined ? {} : { details }), cause: tail.error });
+    const { message, next, details } = error;
+    const damage = new PawlError("corrupt", `${message} ${shown}`, { ...(next === undefined ? {} : { next }), ...(details === undefined ? {} : { details }), cause: error });
     if (damaged) damaged(damage);
     else notice(`${damage.message} ${next ?? ""}`.trimEnd());
   }

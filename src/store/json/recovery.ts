@@ -118,9 +118,17 @@ export function startReading(fs: FileSystem, places: Places, model: Model, writa
 
 /** At open: a journal that ends before a checkpoint of it was made has lost acknowledged changes, whatever state that checkpoint is in. */
 export function refuseShortened(fs: FileSystem, places: Places, journal: Journal): void {
-  const newest = checkpointsIn(fs, places.checkpoint)[0];
-  if (newest && parseInt(newest, 10) > journal.position.n) throw shortened(journal.file, `line ${journal.position.n}, but there is a checkpoint of line ${parseInt(newest, 10)}`);
+  const newest = lastCheckpoint(fs, places);
+  if (newest > journal.position.n) throw shortOf(journal, newest);
 }
+
+/** The line up to which there is a checkpoint; 0 without one. */
+export const lastCheckpoint = (fs: FileSystem, places: Places): number => parseInt(checkpointsIn(fs, places.checkpoint)[0] ?? "0", 10);
+
+export const shortOf = (journal: Journal, checkpoint: number): PawlError => shortened(journal.file, `line ${journal.position.n}, but there is a checkpoint of line ${checkpoint}`);
+
+/** What helps when a view shows tasks that the journal has lost: people's tasks are in it, without their history. */
+export const rescue = (view: string): string => `To save the tasks that it shows, as new ones: pawl --state new.json import ${/^[\w./-]+$/.test(view) ? view : `'${view.replaceAll("'", "'\\''")}'`}`;
 
 export function shortened(file: string, where: string): PawlError {
   return new PawlError("corrupt", `The journal ${file} ends at ${where}: changes are missing from it. Nothing was changed.`, { next: "Put the folder back from a backup; `pawl doctor` says what is readable." });

@@ -16,7 +16,7 @@ import { checkpointsIn, readCheckpoint, type Replica } from "./checkpoint.ts";
 import { follow, lineAt, type Reach } from "./doctor.ts";
 import { openJson } from "./json.ts";
 import { checkedBody, createJournal, inSlices, type Line, type Position, segmentName, segmentsIn } from "./journal.ts";
-import { createFolders, headerOf, type Places, placesOf, refuseNetwork } from "./recovery.ts";
+import { createFolders, headerOf, type Places, placesOf, refuseNetwork, rescue } from "./recovery.ts";
 
 /** Repairs what can be repaired and returns what was done, a sentence each. Throws `busy` while a worker lives, `corrupt` when nothing can be restored. */
 export async function repairJson(path: string, model: Model, options: OpenOptions): Promise<string[]> {
@@ -26,6 +26,7 @@ export async function repairJson(path: string, model: Model, options: OpenOption
   refuseWhileWorking(places.file, places.workers);
   createFolders(fs, places);
   const done: string[] = [];
+  const shown = fs.lstat(places.file) !== null;
   const turn = new Turn(places.lock, places.gate, { clock: options.clock, random: options.random, notice: options.notice, what: places.file });
   try {
     await turn.run(() => done.push(...underLock(fs, places, model, options.clock)));
@@ -33,7 +34,8 @@ export async function repairJson(path: string, model: Model, options: OpenOption
     turn.close();
   }
   // Opened for writing it does the rest itself: a torn tail, temporary files, the view.
-  const store = await openJson(path, model, { ...options, readOnly: false, notice: (line) => done.push(line) });
+  const viewTaken = shown && fs.lstat(places.file) === null;
+  const store = await openJson(path, model, { ...options, readOnly: false, viewTaken, notice: (line) => done.push(line) });
   await store.close();
   return done;
 }
@@ -63,11 +65,16 @@ function underLock(fs: FileSystem, places: Places, model: Model, clock: Clock): 
     cutBack(fs, places, reach!.position);
     done.push(`The state is what it was after line ${n}.`);
   }
-  if (ahead || shown > n) {
-    rmSync(places.file, { force: true });
-    done.push(`${basename(places.file)} showed line ${shown}, later than what could be restored; that file is in the copy, a new one was made.`);
-  }
+  removeLater(fs, places, ahead ? 0 : (reach!.replica.view?.revision ?? 0));
+  if (shown > (ahead?.n ?? n)) done.push(`${basename(places.file)} showed line ${shown}, later than what could be restored; that file is in the copy, a new one was made. ${rescue(join(kept, basename(places.file)))}`);
   return done;
+}
+
+/** Views later than the last that the journal still names, of revision `n`: in the copy they stay, at their place they would be taken for hand edits. */
+function removeLater(fs: FileSystem, places: Places, n: number): void {
+  for (const path of [places.file, ...(fs.readdir(places.prev) ?? []).map((name) => join(places.prev, name))]) {
+    if ((headerOf(readWhole(fs, path) ?? Buffer.alloc(0))?.revision ?? 0) > n) rmSync(path, { force: true });
+  }
 }
 
 /** A checkpoint that is whole by itself and later than what the journal leads to. */
@@ -103,7 +110,7 @@ function dropBad(fs: FileSystem, places: Places, model: Model, stamp: string): s
 
 function keepAll(fs: FileSystem, places: Places, stamp: string): string {
   const folder = join(places.quarantine, `repair-${stamp}`);
-  for (const part of ["journal", "checkpoint"] as const) {
+  for (const part of ["journal", "checkpoint", "prev"] as const) {
     fs.mkdir(join(folder, part), 0o700);
     for (const name of fs.readdir(places[part]) ?? []) copyFile(fs, join(places[part], name), join(folder, part, name));
     fs.fsyncDir(join(folder, part));

@@ -13,8 +13,8 @@ import type { Replica } from "./checkpoint.ts";
 import { type Edits, type Found, isKnown, isNoted, shownOf } from "./edits.ts";
 import { EditWatch, type WatchHost } from "./edits-watch.ts";
 import { newerFormat } from "../migrations.ts";
-import { hashOf, type ViewNote } from "./journal.ts";
-import { headerOf, type Places } from "./recovery.ts";
+import { hashOf, type Journal, type ViewNote } from "./journal.ts";
+import { headerOf, lastCheckpoint, type Places, rescue, shortOf } from "./recovery.ts";
 
 /** What the view needs of the store: its replica, a turn under the lock (caught up), and a line in the journal. */
 export type Host = WatchHost & {
@@ -285,18 +285,46 @@ function quarantineName(host: Host, name: string): string {
   }
 }
 
+/** The header of a file at the view's path that is none of the views noted so far; null for anything else. */
+function unknownHeader(fs: FileSystem, places: Places, replica: Replica): ReturnType<typeof headerOf> {
+  if (isNoted(fs.lstat(places.file), replica)) return null;
+  const bytes = readWhole(fs, places.file);
+  return bytes && !isKnown(replica, hashOf(bytes)) ? headerOf(bytes) : null;
+}
+
 /** At open, under the lock and caught up: refuses a file that only a newer Pawl, or a longer journal, can have written. */
 export function refuseImpossibleView(fs: FileSystem, places: Places, replica: Replica, lastLine: number): void {
-  if (isNoted(fs.lstat(places.file), replica)) return;
-  const bytes = readWhole(fs, places.file);
-  if (bytes && isKnown(replica, hashOf(bytes))) return;
-  const header = bytes && headerOf(bytes);
-  if (!header) return;
-  if (header.format > replica.format) throw newerFormat(places.file, header.format, replica.format);
-  if (header.revision > lastLine) {
-    throw new PawlError("corrupt", `${places.file} shows revision ${header.revision}, but the journal ends at ${lastLine}: changes are missing from ${basename(places.dir)}. Nothing was touched.`, {
-      next: "Put the folder back from a backup; if the file is the one that is wrong, move it away and it is rebuilt.",
-    });
+  const header = unknownHeader(fs, places, replica);
+  if (header && header.format > replica.format) throw newerFormat(places.file, header.format, replica.format);
+  if (header && header.revision > lastLine) throw laterView(places, header.revision, lastLine);
+}
+
+function laterView({ file, dir }: Places, revision: number, lastLine: number): PawlError {
+  return new PawlError("corrupt", `${file} shows revision ${revision}, but the journal ends at ${lastLine}: changes are missing from ${basename(dir)}. Nothing was touched.`, {
+    next: `Put the folder back from a backup; if the file is the one that is wrong, move it away and it is rebuilt. ${rescue(file)}`,
+  });
+}
+
+/**
+ * At open, without the lock: looks at what stands beside the journal. The answer says what a journal that is read on after that
+ * lacks: a line of it is durable before anything shows it.
+ */
+export function lookBeside(fs: FileSystem, places: Places, replica: Replica): (journal: Journal) => PawlError | null {
+  const checkpoint = lastCheckpoint(fs, places);
+  const revision = revisionShown(fs, places, replica);
+  return (journal) => {
+    const { n } = journal.position;
+    return checkpoint > n ? shortOf(journal, checkpoint) : revision > n ? laterView(places, revision, n) : null;
+  };
+}
+
+/** A file that may not be read says nothing against the journal, which is the truth. */
+function revisionShown(fs: FileSystem, places: Places, replica: Replica): number {
+  try {
+    return unknownHeader(fs, places, replica)?.revision ?? 0;
+  } catch (error) {
+    if (codeOf(error) === undefined) throw error;
+    return 0;
   }
 }
 
