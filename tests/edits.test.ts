@@ -41,6 +41,16 @@ test("status tells of a refused edit and of a broken file, where they are and wh
   assert.match((await here.pawl(["status"])).stdout, /The state file is broken: .*state\.json:2:13/);
   assert.match((await here.pawl(["list"])).stdout, /three/);
   assert.equal(readFileSync(here.state, "utf8"), '{\n  "tasks": [,]\n}', "nothing wrote over it");
+
+  // What cannot be mended by taking comments and commas away is not offered to be accepted.
+  for (const [text, offered] of [["{ // by hand\n  \"tasks\": []\n}", true], ["{\n  \"tasks\": [", false]] as const) {
+    writeFileSync(here.state, text);
+    for (const command of [["add", "four"], ["doctor"], ["status"]]) {
+      const { stdout, stderr } = await here.pawl(command);
+      assert.match(stdout + stderr, /--discard-edit/);
+      assert.equal(/--accept-edit(?! e1)/.test(stdout + stderr), offered, `${command[0]}: ${stdout}${stderr}`);
+    }
+  }
 });
 
 test("row 16: a run takes in what is edited while it goes", async (t) => {

@@ -39,7 +39,7 @@ export type Edit = {
   readonly line: number | null;
   readonly column: number | null;
   readonly reason: string | null;
-  /** What was mended before the file could be read, such as comments. */
+  /** What was mended before the file could be read, such as comments; of a broken one what would be, null when that does not help. */
   readonly repairs: readonly string[] | null;
   readonly settled_at: string | null;
   readonly settled_by: string | null;
@@ -72,8 +72,8 @@ const listed = (edits: EditDoor, edit: Edit): Edit => ({ ...edit, kept: edit.kep
 async function outstandingEdit(edits: EditDoor, at: string): Promise<Edit | null> {
   const found = await edits.outstanding();
   if (!found) return null;
-  const { path, hash, revision, line, column, why, broken } = found;
-  return { ...UNRECORDED, status: broken ? "broken" : "new", at, base_revision: revision, hash, kept: path, line, column, reason: why };
+  const { path, hash, revision, line, column, why, repairs, broken } = found;
+  return { ...UNRECORDED, status: broken ? "broken" : "new", at, base_revision: revision, hash, kept: path, line, column, reason: why, repairs };
 }
 
 /**

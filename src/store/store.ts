@@ -132,6 +132,8 @@ export type Outstanding = {
   readonly line: number | null;
   readonly column: number | null;
   readonly why: string | null;
+  /** What accepting a broken one would mend; null when that does not help. */
+  readonly repairs: readonly string[] | null;
 };
 
 /** An edit of which something was refused, by the copy of its file. */

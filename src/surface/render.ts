@@ -221,7 +221,7 @@ function editLines(edit: Edit, page: Page): string[] {
   if (edit.status === "new") return ["The state file was edited by hand; the next command that writes takes it in."];
   const settle = (id: string) => `  next: pawl doctor --accept-edit ${id}, or: pawl doctor --discard-edit ${id}`;
   if (edit.status === "broken") {
-    return [`The state file is broken: ${oneLine(edit.reason ?? "", 500)}`, "  It stays as it is, and no new command writes until it is mended or settled.", settle(edit.id)];
+    return [`The state file is broken: ${oneLine(edit.reason ?? "", 500)}`, "  It stays as it is, and no new command writes until it is mended or settled.", edit.repairs === null ? `  next: mend it, or: pawl doctor --discard-edit ${edit.id}` : settle(edit.id)];
   }
   const refusals = edit.refusals.slice(0, 5).map(({ at, task, reason }) => `  ${task === null ? oneLine(at, 60) : `task ${task}`}: ${oneLine(reason, 300)}`);
   const more = edit.refusals.length > 5 ? [`  and ${edit.refusals.length - 5} more`] : [];

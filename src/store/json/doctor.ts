@@ -12,7 +12,7 @@ import { diagnosePlace, diagnoseWorkers } from "../place.ts";
 import { abandonedBeside, foldersBeside } from "./beside.ts";
 import { checkpointsIn, emptyReplica, loadCheckpoint, readCheckpoint, type Replica } from "./checkpoint.ts";
 import { hashOf, Journal, NO_HASH, type Position, segmentName, segmentsIn } from "./journal.ts";
-import { isKnown, isSame, parseEdit, placeOf } from "./edits.ts";
+import { isKnown, isSame, mending, parseEdit, placeOf, waysToSettle } from "./edits.ts";
 import { headerOf, type Places, placesOf, rescue, takeLine } from "./recovery.ts";
 
 /** The journal from some place on: how far it can be read, and what stops it there. */
@@ -185,7 +185,7 @@ function diagnoseView(fs: FileSystem, places: Places, { replica, position, stop 
   if (moved || (header && header.revision > position.n)) return [];
   const parsed = parseEdit(bytes, places.file);
   if (parsed instanceof PawlError) {
-    return [finding("view_broken", places.file, `It was changed by hand. ${parsed.message}`, { line: placeOf(parsed).line ?? 1, next: "Mend the file; or settle it: pawl doctor --accept-edit, pawl doctor --discard-edit." })];
+    return [finding("view_broken", places.file, `It was changed by hand. ${parsed.message}`, { line: placeOf(parsed).line ?? 1, next: `Mend the file; or settle it: ${waysToSettle(mending(bytes, places.file))}.` })];
   }
   return [finding("view_edited", places.file, "It was changed by hand, and the change was not taken in yet.", { next: "The next command that writes takes it in." })];
 }

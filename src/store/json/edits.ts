@@ -84,7 +84,7 @@ export class Edits {
     if (parsed instanceof PawlError) {
       if (this.#unparsed?.hash !== hash) this.#unparsed = { hash, since: clock.monotonic() };
       if (clock.monotonic() - this.#unparsed.since < SETTLE_MS && clock.now() - stat.mtimeMs < SETTLE_MS) return "settling";
-      if (tell) this.#tellBroken(hash, parsed);
+      if (tell) this.#tellBroken(hash, parsed, bytes);
       this.#stuck = stat;
       return "stays";
     }
@@ -121,17 +121,17 @@ export class Edits {
     return "taken";
   }
 
-  #tellBroken(hash: string, error: PawlError): void {
+  #tellBroken(hash: string, error: PawlError, bytes: Buffer): void {
     if (this.#toldBroken === hash) return;
     this.#toldBroken = hash;
-    this.#host.notice(`${error.message} It stays as it is, and what runs goes on in the journal; new commands do not write until it is mended, or: pawl doctor --accept-edit, pawl doctor --discard-edit.`);
+    this.#host.notice(`${error.message} It stays as it is, and what runs goes on in the journal; new commands do not write until it is mended, or: ${waysToSettle(mending(bytes, this.#host.places.file))}.`);
   }
 
   /** The error of a command that would write while the file is broken. */
   refusal(): PawlError {
     const found = outstanding({ ...this.#host, replica: this.#host.replica() });
     return new PawlError("corrupt", `${found?.why ?? `${this.#host.places.file} was edited and is not usable.`} Nothing was changed.`, {
-      next: "Mend the file, or settle it: pawl doctor --accept-edit, pawl doctor --discard-edit.",
+      next: `Mend the file, or settle it: ${waysToSettle(found?.repairs ?? null)}.`,
       details: { file: this.#host.places.file, line: found?.line ?? null, column: found?.column ?? null },
     });
   }
@@ -263,13 +263,13 @@ export function outstanding({ fs, places, model, replica }: { fs: FileSystem; pl
   const bytes = readWhole(fs, places.file);
   if (bytes === null || isKnown(replica, hashOf(bytes))) return null;
   const parsed = parseEdit(bytes, places.file);
-  const place = { path: places.file, hash: hashOf(bytes), revision: null, line: null, column: null, why: null };
+  const place = { path: places.file, hash: hashOf(bytes), revision: null, line: null, column: null, why: null, repairs: null };
   if (!(parsed instanceof PawlError)) {
     const revision = headerIn(parsed.value)?.revision ?? null;
     // Of a later view than was read: put there this moment, or the journal has lost what it shows. Nobody edited it.
     return (revision ?? 0) > replica.revision ? null : { ...place, broken: false, revision };
   }
-  return { ...place, broken: true, ...placeOf(parsed), why: parsed.message };
+  return { ...place, broken: true, ...placeOf(parsed), why: parsed.message, repairs: mending(bytes, places.file) };
 }
 
 /** The door of a store to its hand edits. `settle` runs one verb under the lock, then brings the view up to date. */
@@ -292,6 +292,21 @@ export function parseEdit(bytes: Buffer, name: string): Parsed | PawlError {
     throw error;
   }
 }
+
+/** What taking in a file that is not JSON would mend in it; null when it would not be JSON then either. */
+export function mending(bytes: Buffer, name: string): readonly string[] | null {
+  try {
+    const { text, repairs } = repairJson(bytes, name);
+    parseStrict(text, name);
+    return repairs;
+  } catch (error) {
+    if (isPawlError(error, "corrupt")) return null;
+    throw error;
+  }
+}
+
+/** The commands that settle a file that is not JSON. */
+export const waysToSettle = (repairs: readonly string[] | null): string => `${repairs === null ? "" : "pawl doctor --accept-edit, "}pawl doctor --discard-edit`;
 
 export function placeOf(error: PawlError): { line: number | null; column: number | null } {
   const { line, column } = error.details ?? {};
