@@ -3,10 +3,9 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test, type TestContext } from "node:test";
+import { openState, type State } from "../../src/state.ts";
 import { BIN, eventually, place } from "../pawl.ts";
 
-type Task = { id: number; status: string; attempts: number; result: unknown; error: { message: string; code?: string; permanent?: boolean; cause?: string } | null };
-type Decision = { id: string; status: string; question: string };
 const PAWL = `"${process.execPath}" "${BIN}"`;
 const SEND = "#!/bin/sh\necho x >> sent\n[ -e go ] || sleep 60\necho it was sent\n";
 
@@ -16,12 +15,17 @@ async function working(t: TestContext, script: string, flags: readonly string[] 
   at.write("send.sh", SEND, 0o755);
   at.write("work.sh", `#!/bin/sh\npawl() { ${PAWL} "$@"; }\n${script}`, 0o755);
   at.write("t.txt", "mail to Ann\n");
+  // Looked at in this process: a command of its own for each look would take most of the time.
+  const look = async <T>(read: (state: State) => Promise<T>): Promise<T> => {
+    const state = await openState(at.path(".pawl/state.json"), { readOnly: true });
+    return read(state).finally(() => state.close());
+  };
   const args = ["run", "t.txt", "--exec", "./work.sh", "--backoff", "off", ...flags];
   return {
     at,
     run: (...more: string[]) => at.pawl([...args, ...more]),
-    task: async () => (await at.json<Task[]>(["list"]))[0]!,
-    open: () => at.json<Decision[]>(["inbox"]),
+    task: () => look((state) => state.tasks.get(1)),
+    open: () => look((state) => state.decisions.inbox()),
     sent: () => (existsSync(at.path("sent")) ? readFileSync(at.path("sent"), "utf8").length / 2 : 0),
     /** Begins the run and kills it while `send.sh` runs. */
     async killed() {
@@ -35,7 +39,6 @@ async function working(t: TestContext, script: string, flags: readonly string[] 
 }
 
 for (const [what, script, flags] of [
-  ["a step of a script", "pawl step send --once -- ./send.sh\n", []],
   ["a step of a script behind xargs", `echo one | xargs -I{} ${PAWL} step send --key {} --once -- ./send.sh\n`, []],
   ["the command itself", "exec ./send.sh\n", ["--once"]],
 ] as const) {
@@ -71,7 +74,6 @@ const TRY = "#!/bin/sh\necho x >> tries\n[ -e ok ] && echo fine $1\n";
 for (const [what, script, result] of [
   ["a pipe", "set -e\npawl step a --once -- ./try.sh | cat\necho went on\n", "fine\nwent on"],
   ["if and &&", "if pawl step a --once -- ./try.sh && true; then echo yes; else echo no; fi\n", "fine\nyes"],
-  ["an ignored failure", "pawl step a --once -- ./try.sh || true\n", "fine"],
   ["another exit code", "pawl step a --once -- ./try.sh || exit 127\n", "fine"],
 ] as const) {
   test(`a task waits for the question of its step behind ${what}, and its answer counts`, async (t) => {
@@ -113,7 +115,7 @@ test("a task waits for the event of a `pawl wait` behind a pipe", async (t) => {
   assert.deepEqual([(await task()).status, (await task()).result], ["completed", "42"]);
 });
 
-for (const [end, what] of [["exit 0", "well"], ["exit 3", "badly"], ["exit 12", "as it should"]] as const) {
+for (const [end, what] of [["exit 0", "well"], ["exit 3", "badly"]] as const) {
   test(`an answer that comes before the script ends ${what} is neither lost nor an attempt`, async (t) => {
     const { at, task } = await working(t, `[ -e asked ] && { pawl step a --once -- ./try.sh; exit; }\npawl step a --once -- ./try.sh | cat\ntouch asked\nwhile [ ! -e answered ]; do sleep 0.1; done\n${end}\n`);
     at.write("try.sh", TRY, 0o755);
