@@ -54,8 +54,8 @@ const skipped: string[] = [];
 const spent = new Map<string, number>();
 const pathOf = (file: string | undefined): string => file?.replace(root, '').replaceAll('\\', '/').replace(/^\//, '') ?? '';
 let failed = false;
-// Two more than two cores: many tests wait, for a disk, a lease, a process.
-const events = run({ files, concurrency: 4 });
+// One more than two cores: many tests wait, for a disk, a lease, a process.
+const events = run({ files, concurrency: 3 });
 events.on('test:fail', (event) => {
   if (event.todo === undefined || event.todo === false) failed = true;
 });
