@@ -1,7 +1,7 @@
 // From `add` to the first line of the task's code, on an idle worker. Called by run.ts: node latency.ts STATE here|other
 // "other": this process works, a second one adds; both read the machine's monotonic clock, which processes share.
 import { spawn } from "node:child_process";
-import { openState } from "../src/state.ts";
+import { openState, type State } from "../src/state.ts";
 import { pause, report, SAMPLES, waitsOf, WORKED } from "./floor.ts";
 
 const [, , location, from] = process.argv as [string, string, string, string];
@@ -11,7 +11,7 @@ const ping = (sent: bigint) => ({ description: "ping", input: { sent: sent.toStr
 if (from === "adder") await adder();
 else await measure();
 
-async function add(state: Awaited<ReturnType<typeof openState>>): Promise<void> {
+async function add(state: State): Promise<void> {
   for (let i = 0; i < SAMPLES; i++) {
     await pause();
     await state.tasks.add(ping(process.hrtime.bigint()));

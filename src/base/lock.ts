@@ -39,8 +39,7 @@ export function openLock(path: string): Lock {
     identity,
     tryLock() {
       if (!begins(() => begin.run(), path)) return false;
-      const now = identityOf(path);
-      if (now && now.ino === identity.ino && now.dev === identity.dev) return true;
+      if (isFile(identityOf(path), identity)) return true;
       end.run();
       throw replaced(path);
     },
@@ -54,10 +53,7 @@ export function openLock(path: string): Lock {
  * recorded: then nothing may be concluded. Creates nothing and keeps nothing.
  */
 export function probeLock(path: string, expected: FileIdentity): "held" | "free" | "unknown" {
-  const same = () => {
-    const now = identityOf(path);
-    return now !== null && now.dev === expected.dev && now.ino === expected.ino;
-  };
+  const same = () => isFile(identityOf(path), expected);
   if (!same()) return "unknown";
   let db: DatabaseSync | undefined;
   try {
@@ -99,6 +95,8 @@ export function identityOf(path: string): FileIdentity | null {
   const stat = statSync(path, { throwIfNoEntry: false });
   return stat ? { dev: stat.dev, ino: stat.ino } : null;
 }
+
+export const isFile = (now: FileIdentity | null, expected: FileIdentity): boolean => now !== null && now.dev === expected.dev && now.ino === expected.ino;
 
 function replaced(path: string): PawlError {
   return new PawlError("storage", `The lock file ${path} was removed or replaced while it was in use.`, {

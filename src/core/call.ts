@@ -4,11 +4,11 @@
 import { PawlError } from "../base/errors.ts";
 import type { Json } from "../base/json.ts";
 import type { Put } from "../store/store.ts";
-import { listAll, TRIES, type Committer } from "./committer.ts";
+import { ofRound, TRIES, type Committer } from "./committer.ts";
 import type { Task, Wait } from "./records.ts";
 import { fenceGuard } from "./step.ts";
 import { isHolder } from "./token.ts";
-import { opening } from "./wait.ts";
+import { opening, waitKey } from "./wait.ts";
 
 type Call = { readonly started: number; readonly ended: number; readonly overlapped: boolean | null };
 
@@ -50,12 +50,11 @@ export async function goOn(committer: Committer, task: Task, wait: Wait): Promis
   await committer.commit({ guards: [fenceGuard(task)], puts: [mark(wait, null)] });
 }
 
-const mark = (wait: Wait, fence: number | null): Put => ({ kind: "wait", key: [wait.task_id, wait.round, wait.key], set: { fence } });
+const mark = (wait: Wait, fence: number | null): Put => ({ kind: "wait", key: waitKey(wait), set: { fence } });
 
 /** The waits that steps of the script ended in under this ownership. */
 export async function endedIn(committer: Committer, task: Task): Promise<Wait[]> {
-  const waits = (await listAll(committer, "wait", { equals: { task_id: task.id, round: task.round } })) as unknown as Wait[];
-  return waits.filter((wait) => wait.fence === task.fence);
+  return (await ofRound(committer, "wait", task)).filter((wait) => wait.fence === task.fence);
 }
 
 function guardOf(task: Task, name: string, call: Call | null) {

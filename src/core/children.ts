@@ -5,11 +5,11 @@ import { isPawlError, PawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Change, Put, Rec } from "../store/store.ts";
 import { checkParent, covers, membersOf, orphaned, outcomeOf, revive, type Child, type ChildOutcome } from "./child.ts";
-import { listAll, settle, type Committer } from "./committer.ts";
+import { listAll, ofRound, settle, type Committer } from "./committer.ts";
 import { shouldBeReady } from "./dependency.ts";
-import { TERMINAL, type Status, type Step, type Task, type Wait } from "./records.ts";
+import { TERMINAL, type Status, type Task, type Wait } from "./records.ts";
 import { cancel } from "./task.ts";
-import { closingOf, settleWait } from "./wait.ts";
+import { closingOf, settleWait, waitKey } from "./wait.ts";
 
 export const OPEN: readonly Status[] = ["in_progress", "review", "waiting", "pending"];
 /** Children looked at together. */
@@ -56,7 +56,7 @@ export async function followEnd(committer: Committer, child: Task, actor: string
   if (child.status === "completed") return;
   const started = (await listAll(committer, "child", { index: "child", equals: { child_id: child.id } })) as unknown as Child[];
   for (const one of started) {
-    const waits = (await listAll(committer, "wait", { equals: { task_id: one.task_id, round: one.round } })) as unknown as Wait[];
+    const waits = await ofRound(committer, "wait", { id: one.task_id, round: one.round });
     for (const wait of waits) if (wait.status === "open" && wait.fail_fast && covers(wait, one)) await settleFailed(committer, wait, one, actor);
   }
 }
@@ -71,7 +71,7 @@ export async function settleChildWait(committer: Committer, wait: Wait, actor: s
       continue;
     }
     if (open.child_id === current.child_id) return false;
-    const noted: Change = { guards: [openGuard(current)], puts: [{ kind: "wait", key: keyOf(current), set: { child_id: open.child_id, child_key: open.key } }] };
+    const noted: Change = { guards: [openGuard(current)], puts: [{ kind: "wait", key: waitKey(current), set: { child_id: open.child_id, child_key: open.key } }] };
     const result = await committer.commit(noted);
     if (!result.ok && "error" in result) throw result.error;
   }
@@ -79,18 +79,17 @@ export async function settleChildWait(committer: Committer, wait: Wait, actor: s
 }
 
 async function again(committer: Committer, wait: Wait): Promise<Wait | null> {
-  return ((await committer.store.get("wait", [keyOf(wait)]))[0] ?? null) as Wait | null;
+  return ((await committer.store.get("wait", [waitKey(wait)]))[0] ?? null) as Wait | null;
 }
 
-const keyOf = (wait: Wait) => [wait.task_id, wait.round, wait.key] as const;
-const openGuard = (wait: Wait) => ({ kind: "wait", key: keyOf(wait), is: { status: "open", child_key: wait.child_key } }) as const;
+const openGuard = (wait: Wait) => ({ kind: "wait", key: waitKey(wait), is: { status: "open", child_key: wait.child_key } }) as const;
 
 /** The children a wait covers, from the given key on, a page at a time. */
 async function* pagesOf(committer: Committer, wait: Wait, from: string): AsyncIterable<{ child: Child; task: Task | null }[]> {
   const { store } = committer;
   const of = { task_id: wait.task_id, round: wait.round };
   if (wait.kind === "child") {
-    const [child] = (await store.get("child", [keyOf(wait)])) as unknown as (Child | null)[];
+    const [child] = (await store.get("child", [waitKey(wait)])) as unknown as (Child | null)[];
     if (child) yield [{ child, task: await taskOf(committer, child.child_id) }];
     return;
   }
@@ -120,7 +119,7 @@ async function membersWithOutcome(committer: Committer, wait: Wait): Promise<Chi
     for (const { child, task } of page) {
       const outcome = outcomeOf(child.child_id, task);
       if (outcome === null) {
-        await committer.commit({ guards: [openGuard(wait)], puts: [{ kind: "wait", key: keyOf(wait), set: { child_id: child.child_id, child_key: child.key } }] });
+        await committer.commit({ guards: [openGuard(wait)], puts: [{ kind: "wait", key: waitKey(wait), set: { child_id: child.child_id, child_key: child.key } }] });
         return null;
       }
       ended.push({ ...child, outcome });
@@ -215,10 +214,10 @@ async function reviveChild(committer: Committer, parent: Task, child: Child, act
     const ended = task !== null && (task.status === "failed" || task.status === "cancelled");
     if (!told && !ended) return false;
     const now = committer.store.clock.now();
-    const waits = ((await listAll(committer, "wait", { equals: { task_id: parent.id, round: parent.round } })) as unknown as Wait[]).filter((wait) => wait.status === "settled" && (wait.kind === "child" || wait.kind === "children") && covers(wait, child));
+    const waits = (await ofRound(committer, "wait", parent)).filter((wait) => wait.status === "settled" && (wait.kind === "child" || wait.kind === "children") && covers(wait, child));
     const puts: Put[] = [
       { kind: "child", key: [child.task_id, child.round, child.key], set: { outcome: null } },
-      ...waits.map((wait): Put => ({ kind: "wait", key: keyOf(wait), set: { status: "withdrawn" } })),
+      ...waits.map((wait): Put => ({ kind: "wait", key: waitKey(wait), set: { status: "withdrawn" } })),
     ];
     const outcome = ended ? revive(task, parent, await shouldBeReady(committer, { ...task, run_at: null }), { actor, now }, await failedSteps(committer, task)) : null;
     const still = { kind: "task", key: parent.id, is: { round: parent.round, children_due: "revive" } } as const;
@@ -233,7 +232,7 @@ async function reviveChild(committer: Committer, parent: Task, child: Child, act
 }
 
 async function failedSteps(committer: Committer, task: Task): Promise<Put[]> {
-  const steps = (await listAll(committer, "step", { equals: { task_id: task.id, round: task.round } })) as unknown as Step[];
+  const steps = await ofRound(committer, "step", task);
   return steps.filter((step) => step.status === "failed").map((step): Put => ({ kind: "step", key: [step.task_id, step.round, step.key], delete: true }));
 }
 

@@ -4,7 +4,7 @@
 import { PawlError, withArticle } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Change, Claim, ClaimOrder, Conflict, Decide, Query, Rec, Result, Store } from "../store/store.ts";
-import type { Task } from "./records.ts";
+import type { Step, Task, Wait } from "./records.ts";
 import type { Outcome } from "./task.ts";
 
 type Waiting = { readonly work: Change | Claim; readonly resolve: (result: Result) => void; readonly reject: (error: unknown) => void };
@@ -140,6 +140,13 @@ export async function listAll(committer: Committer, kind: string, query: Query):
     for (const record of page) found.push(record);
   }
   return found;
+}
+
+/** The steps or waits of a task's round. */
+export function ofRound(committer: Committer, kind: "step", task: { readonly id: number; readonly round: number }): Promise<Step[]>;
+export function ofRound(committer: Committer, kind: "wait", task: { readonly id: number; readonly round: number }): Promise<Wait[]>;
+export async function ofRound(committer: Committer, kind: "step" | "wait", { id, round }: { readonly id: number; readonly round: number }): Promise<unknown> {
+  return listAll(committer, kind, { equals: { task_id: id, round } });
 }
 
 /** Someone else owns the task now, or ended it: the only conflict that means this. */

@@ -147,9 +147,9 @@ export function isGivenUp(error: Failure | null): error is Failure {
 /** The code of that failure. */
 export const GIVEN_UP = "given_up";
 
-/** The failure of a step of this round that a person gave up, if there is one. */
-export function givenUp(steps: readonly Step[], round: number): Failure | null {
-  return steps.find((step) => step.round === round && step.status === "failed" && isGivenUp(step.error))?.error ?? null;
+/** The failure of a step that a person gave up, if there is one among these. */
+export function givenUp(steps: readonly Step[]): Failure | null {
+  return steps.find((step) => step.status === "failed" && isGivenUp(step.error))?.error ?? null;
 }
 
 export type StepPlan = { readonly key: string; readonly name: string; readonly effect: Effect; readonly kept: boolean; readonly input: Json; readonly inputHash: string | null };

@@ -6,11 +6,11 @@ import { iso, parseIso } from "../base/clock.ts";
 import { isPawlError } from "../base/errors.ts";
 import { LIMITS } from "../base/limits.ts";
 import type { Put, Query, Rec } from "../store/store.ts";
-import { Committer, listAll } from "./committer.ts";
+import { Committer, listAll, ofRound } from "./committer.ts";
 import { settleDue } from "./decision.ts";
 import { repairChildren, repairChildWaits } from "./children.ts";
 import { deriveReady, shouldBeReady } from "./dependency.ts";
-import { asTask, TERMINAL, type Decision, type ProcessRecord, type Status, type Step, type Task, type Wait, type WorkerRecord } from "./records.ts";
+import { asTask, TERMINAL, type Decision, type ProcessRecord, type Status, type Task, type Wait, type WorkerRecord } from "./records.ts";
 import { fireDue } from "./schedules.ts";
 import { fillVacancies, repairSlots } from "./slots.ts";
 import { move, takeOver } from "./task.ts";
@@ -143,7 +143,7 @@ async function buryWorker(committer: Committer, evidence: Evidence, worker: Work
 }
 
 async function takeOne(committer: Committer, task: Task, actor: string, why: string): Promise<number> {
-  const steps = (await listAll(committer, "step", { equals: { task_id: task.id, round: task.round } })) as unknown as Step[];
+  const steps = await ofRound(committer, "step", task);
   const recorded = steps.some((step) => step.fence === task.fence);
   let taken = false;
   await settleIfThere(committer, task, actor, async (current, now) => {

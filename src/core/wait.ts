@@ -12,6 +12,8 @@ import { listAll, type Committer } from "./committer.ts";
 import type { Decision, Task, Wait } from "./records.ts";
 import { wake, withdraw, type By } from "./task.ts";
 
+export const waitKey = (wait: Wait) => [wait.task_id, wait.round, wait.key] as const;
+
 /** The write that opens a wait of the step with this key. */
 export function openWait(task: Task, key: string, kind: Wait["kind"], fields: Fields, now: number): Put {
   return { kind: "wait", record: { task_id: task.id, round: task.round, key, kind, status: "open", created_at: iso(now), ...fields } };
@@ -25,7 +27,7 @@ export const opening = (task: Task): Addition => ({ kind: "task", key: task.id, 
 
 /** What settling a wait does to its task: woken when it is parked, else left to the worker that has it. `puts` go with it. */
 export function settleWait(wait: Wait, task: Task | null, by: By, reason: string, set: Fields = {}, puts: readonly Put[] = []): Change {
-  const key = [wait.task_id, wait.round, wait.key] as const;
+  const key = waitKey(wait);
   const guard = { kind: "wait", key, is: { status: "open" } } as const;
   const settled: Put = { kind: "wait", key, set: { status: "settled", settled_at: iso(by.now), ...set } };
   if (task?.status !== "waiting") {

@@ -8,10 +8,10 @@ import { canonical, type Json } from "../base/json.ts";
 import { checkUsage, type Usage } from "../core/breaker.ts";
 import { counting, isRecount, type KnownBreakers } from "../core/breakers.ts";
 import { endedIn } from "../core/call.ts";
-import { listAll, settle, type Committer } from "../core/committer.ts";
+import { ofRound, settle, type Committer } from "../core/committer.ts";
 import { followChange } from "../core/follow.ts";
 import { limitLine } from "../core/progress.ts";
-import type { Failure, Step, Task, Wait } from "../core/records.ts";
+import type { Failure, Task, Wait } from "../core/records.ts";
 import { failureOf, type Backoff } from "../core/retry.ts";
 import { givenUp, idempotencyKey } from "../core/step.ts";
 import { complete, expire, failAttempt, park, reject, release, reviewError, submit, type By, type Outcome } from "../core/task.ts";
@@ -274,8 +274,7 @@ export class Work {
   /** A process failed in which a step was given up: that is why, and it is final, whatever its exit code became. */
   async #finally(failure: Failure): Promise<Failure> {
     if (!this.#shop.executor?.process) return failure;
-    const steps = (await listAll(this.#shop.committer, "step", { equals: { task_id: this.#task.id, round: this.#task.round } })) as unknown as Step[];
-    const final = givenUp(steps, this.#task.round);
+    const final = givenUp(await ofRound(this.#shop.committer, "step", this.#task));
     return final === null ? failure : { ...final, cause: failure.message };
   }
 
@@ -298,7 +297,7 @@ export class Work {
 
   /** A command that ended because one of its steps waits: the waits are in the state, and the task waits with them. */
   async #parkedByCommand(): Promise<boolean> {
-    const waits = (await this.#shop.committer.store.list("wait", { equals: { task_id: this.#task.id, round: this.#task.round } })) as unknown as Wait[];
+    const waits = await ofRound(this.#shop.committer, "wait", this.#task);
     const open = waits.filter((wait) => wait.status === "open");
     return open.length > 0 && this.#parked(open);
   }

@@ -5,7 +5,7 @@
 // if one failed after a write is the batch run again, then with a savepoint around every change.
 import { iso } from "../../base/clock.ts";
 import { messageOf, PawlError } from "../../base/errors.ts";
-import { type FileIdentity, identityOf } from "../../base/lock.ts";
+import { type FileIdentity, identityOf, isFile } from "../../base/lock.ts";
 import { refusedBy } from "../check.ts";
 import { compareBy } from "../compare.ts";
 import { isBadData, isBusy, type Driver, type Statement } from "./driver.ts";
@@ -169,7 +169,7 @@ export function transaction<T>(session: Session, body: () => T | null): T | null
 /** What is written into a file that nobody finds any more is lost, and SQLite would not say so. */
 function requireFile({ path, identity }: Session): void {
   const now = identityOf(path);
-  if (now?.ino === identity?.ino && now?.dev === identity?.dev) return;
+  if (identity && isFile(now, identity)) return;
   throw new PawlError("corrupt", `${path} was ${now ? "replaced" : "removed"} while it was in use. Nothing was changed.`, {
     next: "Stop every process that uses this state, put the file back or restore a backup, then try again.",
     details: { path },
